@@ -1,0 +1,65 @@
+# Needs only Python 3.11 or newer with pip and venv. Everything is installed into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+ARGS ?=
+PORT ?=
+COVERAGE ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check bench docs test-matrix clean
+
+help: ## print this list
+	@echo "Usage: make TARGET [ARGS=\"...\"] [PYTHON=/path/to/python3.11]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: $(VENV)/.set-up-examples ## run the chat of examples/chat; PORT=8080 chooses its port
+	@$(BIN)/python -m examples.chat $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: $(VENV)/.set-up-test ## run the tests; ARGS go to pytest, COVERAGE=1 measures branches
+ifeq ($(COVERAGE),)
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage report; exit $$status
+endif
+
+check: $(VENV)/.set-up-dev ## ruff, mypy and pyright (strict), and the tests of layers and exports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
+
+bench: $(VENV)/.set-up-test ## run the benchmarks; ARGS go to them
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: $(VENV)/.set-up-docs ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+test-matrix: $(VENV)/.set-up-test ## run the tests with the lowest and the newest versions admitted
+	@$(BIN)/python -m tests.matrix $(ARGS)
+
+clean: ## remove what these targets made, environments included
+	rm -rf $(VENV) .matrix site build dist .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A target installs the extra that it needs, and again when pyproject.toml has changed.
+$(VENV)/.set-up-%: pyproject.toml
+	@set -e; \
+	fits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+		for python in python3.11 python3; do if fits "$$python"; then break; fi; done; \
+	fi; \
+	if ! fits "$$python"; then \
+		echo "wsrouter needs Python 3.11 or newer, and $$python is $$("$$python" --version 2>&1 || true)."; \
+		echo "Install it, or say where it is: make PYTHON=/path/to/python3.11 ..."; \
+		exit 1; \
+	fi >&2; \
+	echo "Setting up $(VENV) for $* (once, about a minute) ..."; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]'; \
+	touch $@
+.PRECIOUS: $(VENV)/.set-up-%

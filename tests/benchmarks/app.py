@@ -1,0 +1,82 @@
+"""What the side-by-side benchmark serves: echo, echo with a dependency, and a room with a publisher."""
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+
+from wsrouter import Hub, Message, WebSocketHandler, WebSocketRouter, on
+
+ROOM = "room"
+
+
+class Echo(Message):
+    id: int
+    text: str
+
+
+class Publish(Message):
+    id: int
+    text: str
+
+
+class Note(Message):
+    id: int
+    text: str
+
+
+class Ping(Message):
+    pass
+
+
+async def get_prefix() -> str:
+    return ""
+
+
+router = WebSocketRouter(hub=Hub())
+
+
+@router.handler("/echo")
+class EchoHandler(WebSocketHandler):
+    @on
+    async def echo(self, message: Echo) -> Echo:
+        return message
+
+    @on
+    async def ping(self, message: Ping) -> None:
+        pass
+
+    @on
+    async def note(self, message: Note) -> None:
+        pass
+
+
+@router.handler("/echo-dep")
+class EchoDependencyHandler(WebSocketHandler):
+    @on
+    async def echo(self, message: Echo, prefix: Annotated[str, Depends(get_prefix)]) -> Echo:
+        return message
+
+    @on
+    async def ping(self, message: Ping) -> None:
+        pass
+
+    @on
+    async def note(self, message: Note) -> None:
+        pass
+
+
+@router.handler("/room")
+class RoomHandler(WebSocketHandler):
+    async def on_connect(self) -> None:
+        await self.join(ROOM)
+
+
+@router.handler("/pub")
+class PublishHandler(WebSocketHandler):
+    @on
+    async def publish(self, message: Publish) -> None:
+        await self.broadcast(ROOM, Note(id=message.id, text=message.text))
+
+
+app = FastAPI()
+app.include_router(router)

@@ -1,0 +1,60 @@
+"""Fixtures of every test: nothing is left running, and nothing is logged as an error unless it is meant."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support import no_task_left
+
+WATCHED_LOGGERS = ("wsrouter", "uvicorn.error", "hypercorn.error", "asyncio")
+
+EXPECTED_ERRORS = frozenset(
+    {
+        # uvicorn's websockets-sansio says so for every handshake that is denied.
+        "ASGI callable returned without completing handshake.",
+    }
+)
+
+
+class _Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in EXPECTED_ERRORS:
+            self.texts.append(f"{record.name}: {self.format(record)}")
+
+
+@pytest.fixture(autouse=True)
+def no_logged_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which wsrouter, a server or asyncio logs an error, unless it is marked `logs_errors`."""
+    records = _Records()
+    for name in WATCHED_LOGGERS:
+        logging.getLogger(name).addHandler(records)
+    yield
+    for name in WATCHED_LOGGERS:
+        logging.getLogger(name).removeHandler(records)
+    if records.texts and request.node.get_closest_marker("logs_errors") is None:
+        pytest.fail("logged as errors:\n" + "\n".join(records.texts), pytrace=False)
+
+
+@pytest.fixture
+async def all_tasks_end(no_logged_errors: None) -> AsyncIterator[None]:
+    """Fail if a task that the test started is pending when the test and its fixtures are through."""
+    before = asyncio.all_tasks()
+    yield
+    try:
+        await no_task_left(but=before)
+    except AssertionError as failure:
+        pytest.fail(str(failure), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> None:
+    """Apply `all_tasks_end` to every asynchronous test."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("all_tasks_end")

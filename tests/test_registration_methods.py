@@ -1,0 +1,315 @@
+"""Mistakes in messages, methods and hooks are reported at registration, with the class and the cure."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from tests.mistakes import Mistake, Mistakes, check_refused, register
+from wsrouter import Message, WebSocketHandler, on
+
+mistakes = Mistakes()
+
+
+class Say(Message):
+    text: str
+
+
+class AlsoSay(Message, type="say"):
+    text: str
+
+
+class Model(BaseModel):
+    text: str
+
+
+class Other(BaseModel):
+    number: int
+
+
+@mistakes.refused("Chat: say and shout", "'say'", "@on('...')")
+def two_methods_for_one_message() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Say) -> None: ...
+
+        @on
+        async def shout(self, message: Say) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat: say and also", "'say'", "@on('...')")
+def two_messages_of_one_type() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Say) -> None: ...
+
+        @on
+        async def also(self, message: AlsoSay) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "Say and AlsoSay", "'say'")
+def two_messages_of_one_type_in_a_union() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Say | AlsoSay) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "self and the payload")
+def a_method_without_a_payload() -> None:
+    class Chat(WebSocketHandler):
+        @on("say")
+        async def say(self) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "self and the payload")
+def a_payload_that_is_keyword_only() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, *, message: Say) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say, parameter 'message'", "annotate the payload")
+def a_payload_without_an_annotation() -> None:
+    class Chat(WebSocketHandler):
+        @on("say")
+        async def say(self, message: Any) -> None: ...
+
+    del Chat.say.__annotations__["message"]
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_message, parameter 'frame'", "annotate the payload")
+def a_frame_without_an_annotation() -> None:
+    class Chat(WebSocketHandler):
+        async def on_message(self, frame: Any) -> None: ...
+
+    del Chat.on_message.__annotations__["frame"]
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "int", "subclass of Message", "@on('type')")
+def a_payload_that_names_no_type() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: int) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "Message", "@on('type')")
+def message_itself_as_payload() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Message) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "Service", "pydantic")
+def a_payload_that_pydantic_cannot_validate() -> None:
+    class Service:
+        pass
+
+    class Chat(WebSocketHandler):
+        @on("say")
+        async def say(self, message: Service) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.add", "Model | tests", "Literal", "Field(discriminator=")
+def a_union_without_a_discriminator() -> None:
+    class Chat(WebSocketHandler):
+        @on("add")
+        async def add(self, message: Model | Other) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_message", "Literal", "Field(discriminator=")
+def a_union_of_frames_without_a_discriminator() -> None:
+    class Chat(WebSocketHandler):
+        async def on_message(self, frame: Model | Other | None) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.add", "'$cancel'", "'$'")
+def a_type_that_is_ours() -> None:
+    class Chat(WebSocketHandler):
+        @on("$cancel")
+        async def add(self, message: int) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.add", "''", "not empty")
+def an_empty_type() -> None:
+    class Chat(WebSocketHandler):
+        @on("")
+        async def add(self, message: int) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.add", "5", "text")
+def a_type_that_is_no_text() -> None:
+    class Chat(WebSocketHandler):
+        @on(cast(str, 5))
+        async def add(self, message: int) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Refused", "'$say'", "'$'")
+def a_message_class_of_a_type_that_is_ours() -> object:
+    class Refused(Message, type="$say"):
+        pass
+
+    return Refused
+
+
+@mistakes.refused("Refused", "''", "not empty")
+def a_message_class_of_an_empty_type() -> object:
+    class Refused(Message, type=""):
+        pass
+
+    return Refused
+
+
+@mistakes.refused("@on(Say)", "annotation", "@on")
+def on_with_a_class() -> None:
+    mark: Any = on
+    mark(Say)
+
+
+@mistakes.refused("Chat.on_message", "Envelope", "bytes", "dict")
+def on_message_beside_on_with_another_payload() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Say) -> None: ...
+
+        async def on_message(self, frame: dict[str, Any]) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect", "no method", "def or async def")
+def a_hook_that_is_no_function() -> None:
+    five: Any = 5
+
+    class Chat(WebSocketHandler):
+        on_connect = five
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect", "no method", "def or async def")
+def a_hook_that_is_an_object() -> None:
+    class Hook:
+        async def __call__(self) -> None: ...
+
+    hook: Any = Hook()
+
+    class Chat(WebSocketHandler):
+        on_connect = hook
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_disconnect", "no method", "def or async def")
+def a_static_hook() -> None:
+    async def function() -> None: ...
+
+    static: Any = staticmethod(function)
+
+    class Chat(WebSocketHandler):
+        on_disconnect = static
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect", "no method", "def or async def")
+def a_hook_of_the_class() -> None:
+    async def function(cls: Any) -> None: ...
+
+    of_class: Any = classmethod(function)
+
+    class Chat(WebSocketHandler):
+        on_connect = of_class
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "no method", "def or async def")
+def a_static_message_method() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        @staticmethod
+        async def say(message: Say) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect", "with self")
+def a_hook_without_self() -> None:
+    async def function() -> None: ...
+
+    hook: Any = function
+
+    class Chat(WebSocketHandler):
+        on_connect = hook
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_disconnect", "nobody is there", "remove the yield")
+def on_disconnect_that_streams() -> None:
+    async def streaming(self: Any) -> AsyncIterator[int]:
+        yield 1
+
+    hook: Any = streaming
+
+    class Chat(WebSocketHandler):
+        on_disconnect = hook
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say", "async generator", "async def")
+def a_sync_generator() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        def say(self, message: Say) -> Iterator[int]:
+            yield 1
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect", "async generator", "async def")
+def a_hook_that_is_a_sync_generator() -> None:
+    def streaming(self: Any) -> Iterator[int]:
+        yield 1
+
+    hook: Any = streaming
+
+    class Chat(WebSocketHandler):
+        on_connect = hook
+
+    register(Chat)
+
+
+@mistakes.each()
+def test_a_mistake_in_a_method_is_refused_at_once(mistake: Mistake) -> None:
+    """Where the class is registered, a ConfigurationError names the class, the method and what to write instead."""
+    check_refused(mistake)

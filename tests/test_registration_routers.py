@@ -1,0 +1,309 @@
+"""Mistakes in what classes and routers are given, and routes that are no handlers, are reported where they are made."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dependency_injector import containers
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.routing import Route
+
+from tests.mistakes import Mistake, Mistakes, app_of, check_refused, check_refused_at_start, register
+from wsrouter import ConfigurationError, Connection, Hub, Limits, WebSocketHandler, WebSocketRouter
+from wsrouter.guards import AllowOrigins
+
+mistakes, late_mistakes = Mistakes(), Mistakes()
+
+
+class Container(containers.DeclarativeContainer):
+    pass
+
+
+@mistakes.refused("object", "WebSocketHandler")
+def a_class_that_is_no_handler() -> None:
+    register(object)
+
+
+@mistakes.refused("Chat", "WebSocketHandler", "class")
+def an_instance_in_place_of_the_class() -> None:
+    class Chat(WebSocketHandler):
+        pass
+
+    register(Chat())
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, True, "4", None])
+def test_max_in_flight_is_a_count(most: Any) -> None:
+    """max_in_flight that is no integer above zero is refused at registration."""
+
+    class Chat(WebSocketHandler):
+        max_in_flight = most
+
+    with pytest.raises(ConfigurationError, match=r"Chat\.max_in_flight = .*: use 1 or more"):
+        register(Chat)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"message_size": 0},
+        {"inbox_messages": -1},
+        {"send": "10"},
+        {"handshake": None},
+        {"drain": float("nan")},
+        {"rooms": True},
+    ],
+)
+def test_a_limit_is_above_zero(limits: dict[str, Any]) -> None:
+    """A limit that is no number above zero is refused where Limits is made, by its name."""
+    (name,) = limits
+    with pytest.raises(ConfigurationError, match=rf"Limits\({name}=.*\): expected a number above zero"):
+        Limits(**limits)
+
+
+@mistakes.refused("Chat.limits", "Limits(")
+def limits_that_are_none() -> None:
+    values: Any = {"message_size": 10}
+
+    class Chat(WebSocketHandler):
+        limits = values
+
+    register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(prefix='/ws')", "argument 'limits'", "Limits(")
+def limits_of_a_router_that_are_none() -> None:
+    values: Any = {"message_size": 10}
+    WebSocketRouter(prefix="/ws", limits=values)
+
+
+@mistakes.refused("WebSocketRouter(", "argument 'hub'", "Hub()")
+def a_hub_that_is_a_class() -> None:
+    hub: Any = Hub
+    WebSocketRouter(hub=hub)
+
+
+@mistakes.refused("WebSocketRouter(", "argument 'container'", "Container()")
+def a_container_that_is_a_class() -> None:
+    container: Any = Container
+    WebSocketRouter(container=container)
+
+
+@mistakes.refused("WebSocketRouter(", "reject='silently'", "'http', 'close' or 'auto'")
+def a_reject_that_is_none() -> None:
+    reject: Any = "silently"
+    WebSocketRouter(reject=reject)
+
+
+@mistakes.refused("WebSocketRouter(prefix='/ws')", "'auth'", "callable")
+def a_guard_that_cannot_be_called() -> None:
+    guard: Any = "auth"
+    WebSocketRouter(prefix="/ws", guards=[guard])
+
+
+@mistakes.refused("Chat", "None", "callable")
+def a_guard_of_a_class_that_cannot_be_called() -> None:
+    class Chat(WebSocketHandler):
+        guards = [Depends()]
+
+    register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(", "AllowOrigins", "list an instance, AllowOrigins(...)")
+def a_guard_that_is_a_class() -> None:
+    WebSocketRouter(guards=[AllowOrigins])
+
+
+@mistakes.refused("Chat", "guard", "Check has no hash", "frozen=True")
+def a_guard_without_a_hash() -> None:
+    @dataclass
+    class Check:
+        name: str
+
+        async def __call__(self) -> None: ...
+
+    Check.__qualname__ = "Check"
+
+    class Chat(WebSocketHandler):
+        guards = [Check("a")]
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.guards", "a list")
+def guards_that_are_no_list() -> None:
+    async def check() -> None: ...
+
+    guard: Any = check
+
+    class Chat(WebSocketHandler):
+        guards = guard
+
+    register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(", "argument 'guards'", "a list")
+def guards_of_a_router_that_are_no_list() -> None:
+    async def check() -> None: ...
+
+    guard: Any = check
+    WebSocketRouter(guards=guard)
+
+
+@mistakes.refused("WebSocketRouter(", "middleware passing", "async def (message, connection, call_next)")
+def middleware_that_is_not_async() -> None:
+    def passing(message: Any, connection: Connection, call_next: Any) -> None: ...
+
+    passing.__qualname__ = "passing"
+    WebSocketRouter(middleware=[passing])
+
+
+@mistakes.refused("WebSocketRouter(", "middleware passing", "(message, connection, call_next)")
+def middleware_with_two_parameters() -> None:
+    async def passing(message: Any, call_next: Any) -> None: ...
+
+    passing.__qualname__ = "passing"
+    WebSocketRouter().middleware(passing)
+
+
+@mistakes.refused("Chat", "middleware Passing", "give an instance")
+def middleware_of_a_class_that_is_a_class() -> None:
+    class Passing:
+        async def __call__(self, message: Any, connection: Connection, call_next: Any) -> None: ...
+
+    Passing.__qualname__ = "Passing"
+
+    class Chat(WebSocketHandler):
+        middleware = [Passing]
+
+    register(Chat)
+
+
+@mistakes.refused("Chat", "middleware passing, parameter 'request'", "HTTPConnection")
+def middleware_of_a_class_that_asks_for_a_request() -> None:
+    async def passing(message: Any, connection: Connection, call_next: Any, request: Request) -> None: ...
+
+    passing.__qualname__ = "passing"
+
+    class Chat(WebSocketHandler):
+        middleware = [passing]
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.middleware", "a list")
+def middleware_that_is_no_list() -> None:
+    async def passing(message: Any, connection: Connection, call_next: Any) -> None: ...
+
+    function: Any = passing
+
+    class Chat(WebSocketHandler):
+        middleware = function
+
+    register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(", "exception handler answer", "the exception")
+def an_exception_handler_without_a_parameter() -> None:
+    async def answer() -> None: ...
+
+    answer.__qualname__ = "answer"
+    WebSocketRouter().exception_handler(LookupError)(answer)
+
+
+@mistakes.refused("WebSocketRouter(", "exception handler answer", "yield")
+def an_exception_handler_that_streams() -> None:
+    async def answer(exc: LookupError) -> AsyncIterator[int]:
+        yield 1
+
+    answer.__qualname__ = "answer"
+    WebSocketRouter().exception_handler(LookupError)(answer)
+
+
+@mistakes.refused("WebSocketRouter(", "exception_handler(404)", "exception class")
+def an_exception_handler_for_a_status() -> None:
+    status: Any = 404
+    WebSocketRouter().exception_handler(status)
+
+
+async def endpoint() -> None: ...
+
+
+ROUTES: list[tuple[str, Callable[[WebSocketRouter], object]]] = [
+    ("get", lambda router: router.get("/other")(endpoint)),
+    ("post", lambda router: router.post("/other")(endpoint)),
+    ("api_route", lambda router: router.api_route("/other")(endpoint)),
+    ("add_api_route", lambda router: router.add_api_route("/other", endpoint)),
+    ("route", lambda router: router.add_route("/other", endpoint)),
+    ("websocket", lambda router: router.websocket("/other")(endpoint)),
+    ("add_api_websocket_route", lambda router: router.add_api_websocket_route("/other", endpoint)),
+    ("add_websocket_route", lambda router: router.add_websocket_route("/other", endpoint)),
+    ("mount", lambda router: router.mount("/other", FastAPI())),
+    ("host", lambda router: router.host("/other", FastAPI())),
+]
+
+
+@pytest.mark.parametrize("add", [add for _, add in ROUTES], ids=[name for name, _ in ROUTES])
+def test_a_router_holds_handlers_only(add: Callable[[WebSocketRouter], object]) -> None:
+    """Any other route would run none of the guards: it is refused where it is added, with the place to put it."""
+    with pytest.raises(ConfigurationError) as wrong:
+        add(WebSocketRouter(prefix="/ws"))
+    assert "WebSocketRouter(prefix='/ws')" in str(wrong.value)
+    assert "'/other'" in str(wrong.value)
+    assert "APIRouter or the app" in str(wrong.value)
+
+
+def plain_router() -> APIRouter:
+    router = APIRouter()
+    router.add_api_route("/other", endpoint)
+    return router
+
+
+@mistakes.refused("WebSocketRouter(prefix='/ws').include_router", "'/other'", "APIRouter or the app")
+def inclusion_of_a_router_with_other_routes() -> None:
+    WebSocketRouter(prefix="/ws").include_router(plain_router())
+
+
+@mistakes.refused("WebSocketRouter(prefix='/ws').include_router", "other'", "APIRouter or the app")
+def inclusion_of_a_router_that_includes_other_routes() -> None:
+    between = APIRouter()
+    between.include_router(plain_router(), prefix="/deep")
+    WebSocketRouter(prefix="/ws").include_router(between)
+
+
+@late_mistakes.refused("WebSocketRouter(prefix='/ws')", "other'", "APIRouter or the app")
+def a_route_that_is_added_after_the_inclusion() -> FastAPI:
+    outer, inner = WebSocketRouter(prefix="/ws"), APIRouter()
+    outer.include_router(inner)
+    inner.add_api_route("/other", endpoint)
+    return app_of(outer)
+
+
+@late_mistakes.refused("WebSocketRouter(prefix='/ws')", "other'", "APIRouter or the app")
+def a_route_that_is_added_deep_after_the_inclusion() -> FastAPI:
+    outer, between, inner = WebSocketRouter(prefix="/ws"), APIRouter(), APIRouter()
+    between.include_router(inner)
+    outer.include_router(between)
+    app = app_of(outer)
+    inner.add_api_websocket_route("/other", endpoint)
+    return app
+
+
+@late_mistakes.refused("WebSocketRouter(prefix='/ws')", "'/other'", "APIRouter or the app")
+def a_route_that_is_slipped_in() -> FastAPI:
+    router = WebSocketRouter(prefix="/ws")
+    router.routes.append(Route("/other", endpoint))
+    return app_of(router)
+
+
+@mistakes.each()
+def test_a_mistake_in_what_is_given_is_refused_at_once(mistake: Mistake) -> None:
+    """Where the class is registered or the router made, a ConfigurationError names the place and what to give."""
+    check_refused(mistake)
+
+
+@late_mistakes.each()
+async def test_a_route_that_comes_later_is_refused_at_start(mistake: Mistake) -> None:
+    """A route that is no handler and reaches a router after it was included is found when the application starts."""
+    await check_refused_at_start(mistake)

@@ -1,0 +1,36 @@
+"""Class-based WebSocket handlers on FastAPI, with dependency injection, guards, rooms and broadcast."""
+
+from wsrouter.codecs import Codec, JSONCodec
+from wsrouter.connection import Connection
+from wsrouter.errors import ConfigurationError, Deny, Disconnect, WebSocketError, WSRouterError
+from wsrouter.frames import CloseInfo
+from wsrouter.handler import WebSocketHandler, on
+from wsrouter.hub import Hub, HubStats, RoomOptions
+from wsrouter.limits import Limits
+from wsrouter.messages import Envelope, Message
+from wsrouter.router import WebSocketRouter
+from wsrouter.signatures import ConnectionScoped
+
+__all__ = [
+    "CloseInfo",
+    "Codec",
+    "ConfigurationError",
+    "Connection",
+    "ConnectionScoped",
+    "Deny",
+    "Disconnect",
+    "Envelope",
+    "Hub",
+    "HubStats",
+    "JSONCodec",
+    "Limits",
+    "Message",
+    "RoomOptions",
+    "WSRouterError",
+    "WebSocketError",
+    "WebSocketHandler",
+    "WebSocketRouter",
+    "on",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,149 @@
+"""What wsrouter takes from FastAPI and Starlette where there is no public way; nobody else imports it from there.
+
+``make test-matrix`` runs the suite on the lowest and the newest FastAPI that pyproject admits.
+"""
+
+# What is private in them is used here.
+# pyright: reportPrivateUsage=false
+
+import inspect
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fastapi import UploadFile, params
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant, request_params_to_args
+from fastapi.routing import RouteContext
+from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive
+from starlette.websockets import WebSocket
+
+from wsrouter.frames import Send
+
+
+@dataclass
+class _WithFactory:
+    value: list[str] = field(default_factory=list[str])
+
+
+_FACTORY: Final = inspect.signature(_WithFactory).parameters["value"].default
+"""What a dataclass has for the default of a field with a ``default_factory``."""
+
+
+class _Absent:
+    """The default of such a field for FastAPI, which copies defaults: the constructor is to make its own."""
+
+    def __deepcopy__(self, memo: object) -> "_Absent":
+        return self
+
+
+_ABSENT: Final = _Absent()
+
+
+class RequestParameters:
+    """Path, query, header and cookie parameters of one callable, read as FastAPI reads them.
+
+    Args:
+        path: path of the route, such as ``/chat/{room}``; it tells path parameters from query parameters.
+        parameters: the parameters of the callable that come from the request, annotations resolved.
+
+    Raises:
+        AssertionError: FastAPI does not admit a parameter.
+        FastAPIError: pydantic has no schema for an annotation.
+        BodyParameter: a parameter would be read from a body.
+    """
+
+    def __init__(self, path: str, parameters: list[inspect.Parameter]) -> None:
+        def call() -> None: ...
+
+        for parameter in parameters:
+            marks = (*getattr(parameter.annotation, "__metadata__", ()), parameter.default)
+            if parameter.annotation is UploadFile or any(isinstance(mark, params.Body) for mark in marks):
+                raise BodyParameter(parameter.name)
+        keywords = [
+            parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                default=_ABSENT if parameter.default is _FACTORY else parameter.default,
+            )
+            for parameter in parameters
+        ]
+        self._has_factory = any(parameter.default is _FACTORY for parameter in parameters)
+        call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+        self._dependant: Dependant = get_dependant(path=path, call=call)
+        assert not self._dependant.dependencies, "FastAPI solves nothing for wsrouter"
+        if self._dependant.body_params:
+            raise BodyParameter(self._dependant.body_params[0].name)
+
+    def read(self, connection: HTTPConnection) -> tuple[dict[str, Any], list[Any]]:
+        """Return a mapping of parameter name to value, and the validation errors."""
+        values: dict[str, Any] = {}
+        errors: list[Any] = []
+        for fields, received in (
+            (self._dependant.path_params, connection.path_params),
+            (self._dependant.query_params, connection.query_params),
+            (self._dependant.header_params, connection.headers),
+            (self._dependant.cookie_params, connection.cookies),
+        ):
+            if fields:
+                part, problems = request_params_to_args(fields, received)
+                values.update(part)
+                errors.extend(problems)
+        if self._has_factory:
+            values = {name: value for name, value in values.items() if value is not _ABSENT}
+        return values, errors
+
+
+class BodyParameter(Exception):
+    """A parameter would be read from a request body, which a WebSocket does not have."""
+
+
+def concurrency_of(depends: params.Depends) -> Any:
+    """Return what ``Depends(max_concurrency=n)`` counts with, ``None`` without it or before FastAPI had it."""
+    return getattr(depends, "_concurrency", None)
+
+
+def take_place(concurrency: Any) -> AbstractAsyncContextManager[Any]:
+    """Return the context manager that holds one of the ``max_concurrency`` places."""
+    place: AbstractAsyncContextManager[Any] = concurrency.get_semaphore()
+    return place
+
+
+def raw_channels(websocket: WebSocket) -> tuple[Receive, Send]:
+    """Return the ``receive`` and ``send`` of a WebSocket as coroutine functions, without Starlette's state machine."""
+    receive, send = websocket._receive, websocket._send
+
+    async def plain_receive() -> Message:
+        return await receive()
+
+    async def plain_send(event: Message) -> None:
+        await send(event)
+
+    # Some servers give awaitables that are no coroutines, which can't be stepped.
+    return (
+        receive if inspect.iscoroutinefunction(receive) else plain_receive,
+        send if inspect.iscoroutinefunction(send) else plain_send,
+    )
+
+
+def dependencies_of(route: Any) -> list[params.Depends]:
+    """Return the dependencies that FastAPI runs before the endpoint of a route, outermost first."""
+    dependencies: list[params.Depends] = list(getattr(route, "dependencies", None) or [])
+    return dependencies
+
+
+def overrides_of(app: Any) -> Mapping[Any, Any]:
+    """Return ``dependency_overrides`` of an application, empty where it has none."""
+    overrides: Mapping[Any, Any] = getattr(app, "dependency_overrides", None) or {}
+    return overrides
+
+
+def effective_route(context: RouteContext) -> Any:
+    """Return the route that a connection finds in ``scope["route"]``, all inclusions applied.
+
+    It is a ``BaseRoute``, or what FastAPI puts in the place of one.
+    """
+    route: Any = context._effective_route
+    # FastAPI's first versions with contexts (0.137) wrap WebSocket routes once more.
+    return getattr(route, "starlette_route", None) or route

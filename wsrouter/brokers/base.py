@@ -1,0 +1,68 @@
+"""The contract of a broker: the one seam between the processes that share rooms."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from wsrouter.codecs import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What crosses the broker: a message to a room or to a user, or the order to disconnect a user."""
+
+    target: Literal["room", "user", "disconnect"]
+    """What ``name`` is the name of; ``disconnect`` closes every connection of the user ``name``."""
+
+    name: str
+    """Name of the room, or id of the user."""
+
+    type: str = ""
+    """Type of the message; for ``disconnect`` the close reason."""
+
+    data: bytes = b""
+    """Payload of the message, as JSON."""
+
+    frame: Frame | None = None
+    """In a raw room: the frame as it goes out, in place of ``type`` and ``data``."""
+
+    exclude: frozenset[str] = frozenset()
+    """Ids of the connections that do not get it."""
+
+    code: int = 1000
+    """For ``disconnect``: the close code."""
+
+
+Deliver: TypeAlias = Callable[[Publication], None]
+
+
+class Broker(ABC):
+    """Carries publications between the processes that share rooms.
+
+    Delivery is at most once, and in order per publishing process and name. A process gets what is published
+    to the names that it has subscribed to when the broker takes it, its own publications included.
+    """
+
+    local: bool = False
+    """Whether it serves this process alone, so that it may be started on first use."""
+
+    @abstractmethod
+    async def start(self, deliver: Deliver) -> None:
+        """Begin to hand publications to ``deliver``, a plain function that does not block or raise."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Stop delivering and release what is held; calling it again does nothing."""
+
+    @abstractmethod
+    async def publish(self, publication: Publication) -> None:
+        """Hand a publication to every process that subscribed to its target and name."""
+
+    @abstractmethod
+    async def subscribe(self, target: str, name: str) -> None:
+        """Begin to get what is published to a room or a user; called once before the first member."""
+
+    @abstractmethod
+    async def unsubscribe(self, target: str, name: str) -> None:
+        """Cease to get it; called once after the last member left."""

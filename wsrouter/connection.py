@@ -1,0 +1,173 @@
+"""One socket: who is at the other end, and what is sent to them."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from starlette.datastructures import Address, Headers, QueryParams, State
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from wsrouter.codecs import Codec, Frame
+from wsrouter.frames import CloseInfo, Send
+from wsrouter.limits import Limits
+from wsrouter.messages import Message
+from wsrouter.writer import Writer
+
+_NOWHERE: Final[frozenset[str]] = frozenset()
+
+
+class Connection(Writer):
+    """One WebSocket connection.
+
+    Handlers have it as ``self.connection``; dependencies, guards and middleware get it by annotating a
+    parameter with `Connection`. It can send once it is accepted.
+    """
+
+    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "codec", "id", "joined", "raw", "subprotocol")
+
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        *,
+        codec: Codec,
+        encode: Callable[[Any], Frame],
+        limits: Limits,
+        raw: bool = False,
+        subprotocol: str | None = None,
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(send, limits, on_close)
+        self.id: str = secrets.token_urlsafe(12)
+        self.subprotocol = subprotocol
+        """What was chosen of the subprotocols that the client offers, ``None`` for none."""
+        self.codec = codec
+        self.raw = raw
+        self.joined: frozenset[str] = _NOWHERE
+        self._scope = scope
+        self._encode = encode
+        self._http: HTTPConnection | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} {self._scope['path']}>"
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope of the connection."""
+        return self._scope
+
+    @property
+    def http(self) -> HTTPConnection:
+        """Starlette's view of the handshake."""
+        if self._http is None:
+            self._http = HTTPConnection(self._scope)
+        return self._http
+
+    @property
+    def user(self) -> Any:
+        """What a guard put into ``scope["user"]`` (Starlette's convention), else ``None``; always the current one."""
+        return self._scope.get("user")
+
+    @property
+    def user_id(self) -> str | None:
+        """What `Hub.send_to_user` and `Hub.disconnect_user` go by: ``str(user.id)``, else ``user.identity``.
+
+        ``None`` for a connection without a user, and for one whose name is empty.
+        """
+        user = self.user
+        try:
+            id = getattr(user, "id", None)
+            id = getattr(user, "identity", None) if id is None else id
+        except NotImplementedError:  # the identity of Starlette's BaseUser raises
+            return None
+        return None if id is None else str(id) or None  # Starlette's UnauthenticatedUser has an empty identity
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        """Path parameters as the route's convertors read them."""
+        return self.http.path_params
+
+    @property
+    def query_params(self) -> QueryParams:
+        """Query parameters of the handshake."""
+        return self.http.query_params
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the handshake."""
+        return self.http.headers
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """Cookies of the handshake."""
+        return self.http.cookies
+
+    @property
+    def client(self) -> Address | None:
+        """Address of the peer as the server gives it."""
+        return self.http.client
+
+    @property
+    def state(self) -> State:
+        """A place for the application's own values; it begins with what the lifespan yielded."""
+        return self.http.state
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """Names of the rooms that it is in; in ``on_disconnect`` those that it was in."""
+        return self.joined
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be sent because the client does not read fast enough."""
+        return 0 if self._outbox is None else self._outbox.bytes
+
+    @property
+    def closed(self) -> CloseInfo | None:
+        """How it ended or is being ended, ``None`` while it is open."""
+        return self._close
+
+    async def send(self, message: Any) -> None:
+        """Send a message to this client, after everything that was sent before.
+
+        On a closed connection nothing happens. If the client does not read, the message is queued and the
+        caller waits until the outbox is below its bound (``Limits.send``, 10 s; then the client is gone: 4508).
+        A cancellation does not take back what is queued.
+
+        Args:
+            message: a `Message`; for a raw handler ``str``, ``bytes`` or what its ``on_message`` reads.
+
+        Raises:
+            TypeError: it is nothing of that kind.
+            RuntimeError: the connection is not accepted yet.
+        """
+        await self.write(self._encode(message))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame after everything that was sent before, and end the connection.
+
+        Args:
+            code: close code; 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999.
+            reason: text for the client, cut to 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: an endpoint may not send that code.
+        """
+        self.start_close(code, reason)
+        await self.flushed()
+
+    def encode(self, message: Any) -> Frame:
+        """Return the frame of a message for this client."""
+        return self._encode(message)
+
+
+def message_encoder(codec: Codec) -> Callable[[Any], Frame]:
+    """Return what makes the frame of a message, and refuses what is none."""
+
+    def encode(message: Any) -> Frame:
+        if not isinstance(message, Message):
+            raise TypeError(f"send a Message, not {type(message).__name__}: a subclass of Message names its type")
+        return codec.message(message)
+
+    return encode

@@ -1,0 +1,77 @@
+"""How a client learns that it is not let in."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import HTTPException
+from pydantic_core import to_jsonable_python
+from starlette.types import Scope, Send
+
+from wsrouter.chain import Reject
+from wsrouter.errors import Deny, cut_reason, detail_of, error_code
+from wsrouter.outcome import strongest
+
+logger = logging.getLogger("wsrouter")
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""A header's name (RFC 9110, section 5.1)."""
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def denial_of(exc: BaseException) -> Deny:
+    """Return the denial that an exception before accept stands for; what is unexpected is logged and masked."""
+    exc = strongest(exc)
+    if isinstance(exc, Deny):
+        return exc
+    if isinstance(exc, HTTPException) and 400 <= exc.status_code <= 599:
+        denial = Deny(exc.status_code, headers=exc.headers)
+        denial.detail = detail = detail_of(exc)
+        if isinstance(detail, str):
+            denial.reason = detail
+        return denial
+    logger.error("The handshake failed with an unexpected exception", exc_info=exc)
+    return Deny(500)
+
+
+async def deny(denial: Deny, reject: Reject, scope: Scope, send: Send, subprotocol: str | None) -> None:
+    """Answer a handshake with a denial.
+
+    ``http`` sends the HTTP response where the server offers ``websocket.http.response``, else a plain close
+    (HTTP 403 on every server); ``close`` accepts and closes at once with the code, which a browser can
+    read; ``auto`` is ``close`` for a request with an ``Origin`` header.
+    """
+    if reject == "auto":
+        reject = "close" if any(name == b"origin" for name, _ in scope["headers"]) else "http"
+    if reject == "close":
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        await send({"type": "websocket.close", "code": denial.code, "reason": cut_reason(denial.reason)})
+    elif "websocket.http.response" in (scope.get("extensions") or {}):
+        body = _body(denial)
+        headers = _headers(denial.headers or {}, body)
+        await send({"type": "websocket.http.response.start", "status": denial.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": denial.code, "reason": cut_reason(denial.reason)})
+
+
+def _body(denial: Deny) -> bytes:
+    try:
+        detail = to_jsonable_python(denial.detail, by_alias=True, inf_nan_mode="null", fallback=str)
+    except ValueError:  # it contains itself
+        detail = denial.reason
+    return json.dumps({"code": error_code(denial.status), "detail": detail}).encode()
+
+
+def _headers(given: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+    """Return headers that no text of a client's can break out of."""
+    headers = {"content-type": "application/json"}
+    headers.update((name.lower(), " ".join(_CONTROLS.sub(" ", str(value)).split())) for name, value in given.items())
+    headers["content-length"] = str(len(body))
+    return [
+        (name.encode(), value.encode("latin-1", errors="replace"))
+        for name, value in headers.items()
+        if _NAME.fullmatch(name) and name != "transfer-encoding"
+    ]

@@ -1,0 +1,148 @@
+"""The class that users write: hooks, typed message methods, and shortcuts to the connection and the hub."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, overload
+
+from fastapi import params
+
+from wsrouter.connection import Connection
+from wsrouter.errors import ConfigurationError
+from wsrouter.hub import Hub
+from wsrouter.limits import Limits
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+Guard: TypeAlias = Callable[..., Any] | params.Depends
+MARK: Final = "__wsrouter_on__"
+
+
+@overload
+def on(type: FunctionT, /) -> FunctionT: ...
+@overload
+def on(type: str | None = None, /) -> Callable[[FunctionT], FunctionT]: ...
+def on(type: Any = None, /) -> Any:
+    """Register a method of a handler for one type of message.
+
+    The first parameter is the payload, validated; all others are injected. What the method returns is the
+    reply. An override in a subclass keeps the registration.
+
+    Args:
+        type: the message type; by default that of the `Message` that the payload is annotated with.
+
+    Raises:
+        ConfigurationError: it is a class; where the handler is registered, for a payload without annotation,
+            two methods for one type, or a type that begins with ``$``.
+    """
+    if inspect.isclass(type):
+        raise ConfigurationError(
+            f"@on({type.__name__}): the message class is read from the annotation of the payload; write @on alone"
+        )
+    if callable(type):
+        setattr(type, MARK, None)
+        return type
+
+    def mark(function: FunctionT) -> FunctionT:
+        setattr(function, MARK, type)
+        return function
+
+    return mark
+
+
+class _Nothing:
+    """What a hook that is not overridden returns: ``super()`` may be called with ``await`` and without."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+_NOTHING: Final = _Nothing()
+
+
+class WebSocketHandler:
+    """One connection's handler: subclass it, declare what it needs, and register it on a router.
+
+    An instance is made per connection, before accept; ``__init__`` (or the fields of a ``@dataclass``) is
+    injected: path, query, header and cookie parameters, ``Depends``, ``Provide[...]``, `Connection`, `Hub`.
+    Of the hooks below a class defines those that it wants, ``async def`` or plain ``def`` (which runs in the
+    thread pool), with any further parameters injected.
+    """
+
+    guards: ClassVar[Sequence[Guard]] = ()
+    """Dependencies that let a connection in or raise `Deny`; they run after those of the routers."""
+    middleware: ClassVar[Sequence[Callable[..., Any]]] = ()
+    """Message middleware; it runs inside that of the routers."""
+    limits: ClassVar[Limits | None] = None
+    """Limits in place of the router's."""
+    subprotocols: ClassVar[Sequence[str]] = ()
+    """What a raw handler speaks (RFC 6455, section 1.9): the first that the client offers of them is accepted, see
+    `Connection.subprotocol`. Others speak what the router's codecs do."""
+    max_in_flight: ClassVar[int] = 1
+    """How many messages are handled at once; above 1 replies come in the order in which they are ready."""
+    cancel_on_disconnect: ClassVar[bool] = False
+    """Whether a method is cancelled as soon as the client leaves, and what still waits is dropped."""
+    close_on_error: ClassVar[bool] = False
+    """Whether an unexpected exception in a message method closes the connection with 1011."""
+
+    connection: Connection
+    """The connection that this instance serves."""
+
+    @property
+    def user(self) -> Any:
+        """What a guard put into ``scope["user"]``; always the current one, ``None`` without such a guard."""
+        return self.connection.user
+
+    # A plain `-> Any` lets an override be a coroutine function, a plain function or an async generator.
+
+    def on_connect(self, *args: Any, **kwargs: Any) -> Any:
+        """Called once after accept; may send. What it returns or yields is sent."""
+        return _NOTHING
+
+    def on_message(self, *args: Any, **kwargs: Any) -> Any:
+        """Called for what no `on` method claims, or for every frame of a raw handler.
+
+        The annotation of its first parameter decides how a frame is read: ``str`` a text frame, ``bytes`` a
+        binary frame, `Envelope` what no `on` method claims, anything else the JSON of the whole frame.
+        """
+        return _NOTHING
+
+    def on_disconnect(self, *args: Any, **kwargs: Any) -> Any:
+        """Called once at the end if ``on_connect`` began; a parameter typed `CloseInfo` says how it ended."""
+        return _NOTHING
+
+    async def send(self, message: Any) -> None:
+        """Send a message to this client; see `Connection.send`."""
+        await self.connection.send(message)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close this connection; see `Connection.close`."""
+        await self.connection.close(code, reason)
+
+    async def join(self, room: str) -> None:
+        """Become a member of a room; see `Hub.join`."""
+        await self.__hub.join(self.connection, room)
+
+    async def leave(self, room: str) -> None:
+        """End a membership; see `Hub.leave`."""
+        await self.__hub.leave(self.connection, room)
+
+    async def broadcast(self, room: str, message: Any, *, exclude: str | Iterable[str] = ()) -> None:
+        """Send a message to all in a room, this client too if it is a member; see `Hub.broadcast`.
+
+        Args:
+            room: name of the room.
+            message: a `Message`; for a raw handler what it may also `send`.
+            exclude: ids of connections that do not get it, such as ``self.connection.id``.
+        """
+        if self.connection.raw:
+            message = self.connection.encode(message)
+        await self.__hub.broadcast(room, message, exclude=exclude)
+
+    @property
+    def __hub(self) -> Hub:
+        hub: Hub = self.__dict__["__wsrouter_hub__"]
+        return hub
+
+
+def attach(handler: WebSocketHandler, connection: Connection, hub: Hub) -> None:
+    """Give a handler its connection and hub, before its constructor runs; also to a frozen dataclass."""
+    handler.__dict__.update(connection=connection, __wsrouter_hub__=hub)

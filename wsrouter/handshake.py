@@ -1,0 +1,192 @@
+"""Before accept: guards, the constructor, the dependencies of ``on_connect``, and the denial if one fails."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Send
+
+from wsrouter._fastapi import overrides_of
+from wsrouter.calls import Attempt, Cause
+from wsrouter.chain import Chain
+from wsrouter.connection import Connection
+from wsrouter.denial import denial_of, deny
+from wsrouter.errors import Deny
+from wsrouter.handler import WebSocketHandler, attach
+from wsrouter.outcome import unwind
+from wsrouter.plans import ConnectionScope
+from wsrouter.tasks import current_task, drive
+
+logger = logging.getLogger("wsrouter")
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A connection that may be served."""
+
+    handler: WebSocketHandler
+    arguments: dict[str, Any]
+    """Of ``on_connect``."""
+    stack: AsyncExitStack | None
+    """Closes what was opened for ``on_connect``."""
+
+
+class Handshake:
+    """Decides about one connection.
+
+    Args:
+        chain: the handler in its chain of routers.
+        connection: the connection.
+        scope: the connection scope.
+        send: the ASGI ``send``.
+    """
+
+    def __init__(self, chain: Chain, connection: Connection, scope: ConnectionScope, send: Send) -> None:
+        self._chain = chain
+        self._connection = connection
+        self._scope = scope
+        self._send: Send = send
+        self._attempt = Attempt()
+        self._attempt.task = current_task()
+        self._deadline = 0.0
+        self._failed = False
+        self._left = False
+
+    def left(self) -> None:
+        """Note that the client has left: what is under way ends."""
+        self._left = True
+        self._interrupt("ended")
+
+    async def run(self, suspended: Callable[[], object]) -> Admitted | None:
+        """Return what is needed to serve the connection, ``None`` if it was turned away or has left.
+
+        Args:
+            suspended: called once if the handshake has to wait for something.
+        """
+        attempt = self._attempt
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + self._chain.limits.handshake
+        timer = loop.call_at(self._deadline, self._interrupt, "timeout")
+        try:
+            admitted = await drive(self._prepare(), suspended)
+        except (Exception, asyncio.CancelledError) as exc:
+            attempt.end()
+            if isinstance(exc, asyncio.CancelledError) and attempt.cause is None:
+                raise
+            await self._turn_away(too_long() if attempt.cause else exc)
+            return None
+        finally:
+            attempt.end()
+            timer.cancel()
+        try:
+            if self._left:
+                raise ConnectionResetError("the client left during the handshake")
+            async with asyncio.timeout(self._chain.limits.send):
+                await self._connection.accept(self._connection.subprotocol, [])
+        except BaseException as exc:
+            await self._unwind(admitted.stack, exc)
+            if not isinstance(exc, OSError):
+                raise
+            await self._hang_up()
+            return None
+        return admitted
+
+    async def _prepare(self) -> Admitted:
+        chain, scope, attempt = self._chain, self._scope, self._attempt
+        attempt.begin()
+        scope.checkpoint = attempt.begin
+        await self._pass_guards()
+        scope.checkpoint = None
+        handler = chain.table.cls.__new__(chain.table.cls)
+        attach(handler, self._connection, chain.hub)
+        plan = chain.construct.current(scope)
+        # The constructor of exactly this class, called now that the handler has its connection.
+        handler.__init__(**({} if plan.empty else await plan.solve(scope, None)))  # type: ignore[misc]
+        attempt.begin()
+        if chain.on_connect is None:
+            return Admitted(handler, {}, None)
+        plan = chain.on_connect.injected.current(scope)
+        stack = AsyncExitStack() if plan.yields else None
+        try:
+            arguments = {} if plan.empty else await plan.solve(scope, stack)
+            attempt.begin()
+        except BaseException as exc:
+            await self._unwind(stack, exc)
+            raise
+        return Admitted(handler, arguments, stack)
+
+    async def _pass_guards(self) -> None:
+        chain, scope, attempt = self._chain, self._scope, self._attempt
+        overrides = overrides_of(scope.app)
+        plan = chain.plan_guards(overrides) if overrides else chain.guard_plan
+        stack = AsyncExitStack() if plan.yields else None
+        try:
+            await plan.solve(scope, stack)
+        except BaseException as exc:
+            await self._unwind(stack, exc)
+            raise
+        if stack is not None:
+            attempt.end()
+            await self._close(stack)
+        attempt.begin()
+
+    def _interrupt(self, cause: Cause) -> None:
+        if not self._failed:
+            self._attempt.cancel(cause)
+
+    async def _close(self, stack: AsyncExitStack) -> None:
+        """Close what was opened for the guards: a client that leaves does not interrupt it, the deadline does."""
+        deadline = asyncio.timeout_at(self._deadline)
+        try:
+            async with deadline:
+                await stack.aclose()
+        except TimeoutError:
+            if deadline.expired():
+                raise too_long() from None
+            raise
+
+    async def _unwind(self, stack: AsyncExitStack | None, exc: BaseException) -> None:
+        self._failed = True
+        self._attempt.end()
+        if stack is None:
+            return
+        timeout = self._chain.limits.on_disconnect
+        deadline = asyncio.timeout(timeout)
+        try:
+            async with deadline:
+                await unwind(stack, exc)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            logger.exception("%r: closing what the handshake opened took longer than %g s", self._connection, timeout)
+
+    async def _turn_away(self, exc: BaseException) -> None:
+        denial = denial_of(exc)
+        if self._left:
+            await self._hang_up()
+            return
+        stack, self._scope.stack = self._scope.stack, None
+        try:
+            await self._unwind(stack, exc)
+        except Exception as raised:
+            if raised is not exc:
+                logger.exception("A guard failed while it let go of a denied connection")
+        try:
+            async with asyncio.timeout(self._chain.limits.close):
+                await deny(denial, self._chain.reject, self._connection.scope, self._send, self._connection.subprotocol)
+        except (OSError, TimeoutError):
+            logger.debug("%r: the client left before it was denied", self._connection)
+
+    async def _hang_up(self) -> None:
+        """Tell the server that nothing will be answered to a client that has left."""
+        try:
+            await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
+        except (OSError, RuntimeError):
+            logger.debug("%r: the client left during the handshake", self._connection)
+
+
+def too_long() -> Deny:
+    return Deny(503, reason="The handshake took too long")

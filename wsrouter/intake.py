@@ -1,0 +1,125 @@
+"""What comes in: an ASGI event becomes a call, a control frame takes effect, and ids are kept apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.types import Message as Event
+
+from wsrouter.calls import Call
+from wsrouter.chain import Chain
+from wsrouter.codecs import Frame, Id, Unreadable
+from wsrouter.connection import Connection
+from wsrouter.frames import CloseInfo, size_of
+from wsrouter.messages import Envelope
+
+
+class Intake:
+    """Reads the events of one connection.
+
+    Args:
+        chain: the handler in its chain of routers.
+        connection: the connection; it is closed where a frame breaks a rule.
+        left: called when the client has left.
+        cancel: called with the call that a ``$cancel`` names.
+    """
+
+    __slots__ = ("_calls", "_cancel", "_chain", "_connection", "_decode", "_left", "_limit", "_methods", "_odd")
+
+    def __init__(
+        self,
+        chain: Chain,
+        connection: Connection,
+        *,
+        left: Callable[[CloseInfo], object],
+        cancel: Callable[[Call], object],
+    ) -> None:
+        self._chain = chain
+        self._connection = connection
+        self._decode = chain.decoder(connection.codec)
+        self._left = left
+        self._cancel = cancel
+        self._limit = chain.limits.message_size
+        self._methods = chain.methods
+        self._odd = chain.table.raw or chain.table.reads == "bytes"
+        self._calls: dict[Id, Call] | None = None
+
+    def read(self, event: Event) -> Call | None:
+        """Return the message in an event, ``None`` where it was a control frame, a breach or the end."""
+        if event["type"] != "websocket.receive":
+            self._left(close_of(event))
+            return None
+        if self._connection.closed is not None:
+            return None
+        text = event.get("text")
+        frame: Frame = event["bytes"] if text is None else text
+        size = size_of(frame)
+        if size > self._limit:
+            self._connection.start_close(1009, f"a message has at most {self._limit} bytes")
+            return None
+        if self._odd and (text is None or self._chain.table.raw):
+            return self._read_odd(frame, size)
+        try:
+            message = self._decode(frame)
+        except Unreadable as exc:
+            call = Call("", None, exc.id, size, None)
+            call.failure = exc.error
+            return self._register(call)
+        tag, data, id = message["type"], message["data"], message.get("id")
+        bound = self._methods.get(tag)
+        if bound is None:
+            if tag == "$cancel":
+                self._find(id)
+                return None
+            bound, data = self._chain.on_message, Envelope(tag, data, id)
+        call = Call(tag, data, id, size, bound)
+        return call if id is None else self._register(call)
+
+    def done(self, call: Call) -> None:
+        """Let the id of a call be used again."""
+        if call.id is not None and self._calls is not None and self._calls.get(call.id) is call:
+            del self._calls[call.id]
+
+    def _read_odd(self, frame: Frame, size: int) -> Call | None:
+        """Read a frame of a raw handler, or a binary one for ``on_message``."""
+        table = self._chain.table
+        data: Any = frame
+        if table.reads != "frame" and isinstance(frame, bytes) is not (table.reads == "bytes"):
+            wanted = "binary" if table.reads == "bytes" else "text"
+            self._connection.start_close(1003, f"expected a {wanted} frame")
+            return None
+        if table.reads == "json":
+            try:
+                data = table.json.validate_json(frame)
+            except ValidationError:
+                self._connection.start_close(1007, "the message is not valid")
+                return None
+        return Call("", data, None, size, self._chain.on_message)
+
+    def _register(self, call: Call) -> Call | None:
+        if call.id is None:
+            return call
+        if self._calls is None:
+            self._calls = {}
+        if call.id in self._calls:
+            self._connection.start_close(4400, "that id is in flight")
+            return None
+        self._calls[call.id] = call
+        return call
+
+    def _find(self, id: Id | None) -> None:
+        call = None if id is None or self._calls is None else self._calls.get(id)
+        if call is not None:
+            self._cancel(call)
+
+
+def close_of(event: Event) -> CloseInfo:
+    """Return what a ``websocket.disconnect`` tells.
+
+    uvicorn gives 1005 for a connection that broke too, then without a reason; only servers send 1012.
+    """
+    code = event.get("code") or 1005
+    reason = event.get("reason")
+    if code == 1005 and reason is None:
+        code = 1006
+    return CloseInfo(code, reason or "", "server" if code == 1012 else "client")

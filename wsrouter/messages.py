@@ -1,0 +1,84 @@
+"""What travels: typed messages and the envelope around them."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
+
+from wsrouter.errors import ConfigurationError
+
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def snake_case(name: str) -> str:
+    """Return a class name as a message type: ``HTTPSay`` is ``http_say``."""
+    return _WORDS.sub("_", name).lower()
+
+
+def check_type(value: object, owner: str) -> str:
+    """Return ``value`` if it can be the type of a message.
+
+    Raises:
+        ConfigurationError: it is no text, empty, or begins with ``$``, which is wsrouter's own.
+    """
+    if not isinstance(value, str) or not value or value.startswith("$"):
+        raise ConfigurationError(
+            f"{owner}: the message type {value!r} must be a text that is not empty and does not begin with '$'"
+        )
+    return value
+
+
+class Message(BaseModel):
+    """A typed message: the fields of the class are the ``data`` of the envelope.
+
+    Its type is the class keyword ``type=``, else the class name in snake case. Floats refuse NaN and
+    infinities, which JSON does not have.
+
+        class Said(Message, type="chat.said"):
+            user: str
+            text: str
+
+    Raises:
+        ConfigurationError: at class creation, when ``type=`` is empty or begins with ``$``.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False, serialize_by_alias=True)
+
+    __message_type__: ClassVar[str] = "message"
+    __message_head__: ClassVar[bytes] = b'{"type":"message","data":'
+
+    def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        generic = cls.__pydantic_generic_metadata__["origin"]
+        if generic is not None and issubclass(generic, Message):
+            cls.__message_type__ = generic.__message_type__
+        else:
+            cls.__message_type__ = check_type(snake_case(cls.__name__) if type is None else type, cls.__qualname__)
+        cls.__message_head__ = b'{"type":' + to_json(cls.__message_type__) + b',"data":'
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message with what is around it (the envelope of the wire protocol).
+
+    ``on_message`` with an `Envelope` gets what no `on` method claims, ``data`` as plain JSON values;
+    message middleware gets every message, ``data`` as the validated payload.
+    """
+
+    type: str
+    """Which message."""
+
+    data: Any = None
+    """The payload."""
+
+    id: str | int | None = None
+    """Set by a client that wants exactly one terminal reply; it comes back on the replies."""
+
+    room: str | None = None
+    """On frames that a room delivered: its name."""

@@ -1,0 +1,53 @@
+"""What an exception comes to: which member of a group rules, how it closes, what a scope makes of it."""
+
+import logging
+from contextlib import AsyncExitStack
+
+from fastapi import HTTPException
+from typing_extensions import TypeIs
+
+from wsrouter.errors import Deny, Disconnect, WebSocketError, close_code, status_of
+
+logger = logging.getLogger("wsrouter")
+
+
+async def unwind(stack: AsyncExitStack | None, exc: BaseException) -> None:
+    """Close a scope in which ``exc`` was raised; what the dependencies raise instead goes on from here.
+
+    A dependency that swallows the exception does not make a success of it: the caller raises it again.
+    """
+    if stack is not None:
+        await stack.__aexit__(type(exc), exc, exc.__traceback__)
+
+
+def strongest(exc: BaseException) -> BaseException:
+    """Return the member of an exception group that rules; the unexpected ones that do not are logged."""
+    if not is_group(exc):
+        return exc
+    members = [strongest(member) for member in exc.exceptions]
+    ranks: list[tuple[type[BaseException], ...]] = [(Disconnect,), (WebSocketError, HTTPException), (BaseException,)]
+    rank = next(rank for rank in ranks if any(isinstance(member, rank) for member in members))
+    if rank is not ranks[-1]:
+        for member in members:
+            if not isinstance(member, Disconnect | WebSocketError | HTTPException):
+                logger.error("A task group failed with this beside what was answered", exc_info=member)
+    return next(member for member in members if isinstance(member, rank))
+
+
+def is_group(exc: BaseException) -> TypeIs[BaseExceptionGroup[BaseException]]:
+    return isinstance(exc, BaseExceptionGroup)
+
+
+def closing_of(exc: BaseException, place: str) -> tuple[int, str]:
+    """Return close code and reason of an exception where it can't be answered with a frame."""
+    exc = strongest(exc)
+    if isinstance(exc, Disconnect):
+        return exc.code, exc.reason
+    if isinstance(exc, Deny):
+        return exc.code, exc.reason
+    if isinstance(exc, HTTPException):
+        return close_code(exc.status_code), str(exc.detail)
+    if isinstance(exc, WebSocketError):
+        return close_code(status_of(exc.code)), exc.message
+    logger.error("%s failed", place, exc_info=exc)
+    return 1011, "internal error"

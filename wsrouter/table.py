@@ -1,0 +1,275 @@
+"""What a handler class declares, worked out and checked when it is registered."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic.types import Discriminator
+
+from wsrouter.annotations import parameters_of, unfolded
+from wsrouter.codecs import Frame, Schema, adapter, dump, is_message
+from wsrouter.errors import ConfigurationError
+from wsrouter.frames import checked
+from wsrouter.handler import MARK, WebSocketHandler
+from wsrouter.limits import Limits
+from wsrouter.messages import Envelope, Message, check_type
+from wsrouter.options import check_instance, guard_needs, listed, middleware_needs
+from wsrouter.signatures import Given, Kind, Needs, kind_of, needs_of
+
+Reads = Literal["text", "bytes", "frame", "json", "envelope"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Method:
+    """A hook or message method of a class."""
+
+    function: Callable[..., Any]
+    needs: Needs
+    name: str
+
+    @property
+    def kind(self) -> Kind:
+        return self.needs.kind
+
+
+class HandlerTable:
+    """What a handler class declares.
+
+    Args:
+        cls: the class.
+
+    Raises:
+        ConfigurationError: with the class, the parameter and the cure.
+    """
+
+    def __init__(self, cls: type[WebSocketHandler]) -> None:
+        if not _is_handler(cls):
+            raise ConfigurationError(f"{cls!r} is no handler; register a class that is a subclass of WebSocketHandler")
+        if not _is_count(cls.max_in_flight):
+            raise ConfigurationError(f"{cls.__qualname__}.max_in_flight = {cls.max_in_flight!r}: use 1 or more")
+        self.cls = cls
+        self.construct = needs_of(cls, f"{cls.__qualname__}.__init__")
+        check_instance(cls.limits, Limits, f"{cls.__qualname__}.limits", "Limits(...)")
+        guards = listed(cls.guards, f"{cls.__qualname__}.guards")
+        middleware = listed(cls.middleware, f"{cls.__qualname__}.middleware")
+        self.guards = [guard_needs(guard, cls.__qualname__) for guard in guards]
+        self.middleware = [middleware_needs(each, cls.__qualname__) for each in middleware]
+        self.methods: dict[str, Method] = {}
+        payloads: dict[str, Any] = {}
+        for name, declared in _registrations(cls).items():
+            method = self._method(name, skip=2)
+            for tag, payload in self._types(method, declared).items():
+                if tag in self.methods:
+                    raise ConfigurationError(
+                        f"{cls.__qualname__}: {self.methods[tag].name} and {name} are both for the message type"
+                        f" {tag!r}; give one of them another type with @on('...')"
+                    )
+                self.methods[tag] = method
+                payloads[tag] = payload
+        self.on_connect = self._hook("on_connect", skip=1)
+        self.on_disconnect = self._hook("on_disconnect", skip=1)
+        if self.on_disconnect is not None and self.on_disconnect.kind.yields:
+            raise ConfigurationError(f"{cls.__qualname__}.on_disconnect: nobody is there to send to; remove the yield")
+        self.on_message = self._hook("on_message", skip=2)
+        self.reads, self._json = self._reading(self.on_message)
+        self.raw = self.on_message is not None and not self.methods and self.reads != "envelope"
+        self.schema = Schema(payloads, open=self.reads == "envelope")
+
+    def check(self, path: str) -> None:
+        """Check everything that is injected against the path of a route."""
+        hooks = (self.on_connect, self.on_message, self.on_disconnect)
+        callables = [method.needs for method in (*self.methods.values(), *hooks) if method is not None]
+        roots = [self.construct, *(guard.needs for guard in self.guards), *self.middleware, *callables]
+        for root in roots:
+            for needs in root.walk():
+                needs.parameters(path)
+                if self.on_disconnect is None or root is not self.on_disconnect.needs:
+                    needs.check_not_given(Given.CLOSE, "CloseInfo is known in on_disconnect only; remove the parameter")
+
+    @cached_property
+    def json(self) -> TypeAdapter[Any]:
+        """What reads and writes the frames of a raw handler that reads JSON."""
+        assert self._json is not None, "only a raw handler that reads JSON has one"
+        return self._json
+
+    def encode_raw(self, message: Any) -> Frame:
+        """Return the frame of what a raw handler sends.
+
+        Raises:
+            TypeError: it is neither text nor bytes nor what the handler itself reads.
+            ValueError: a text with a lone surrogate.
+        """
+        if isinstance(message, str | bytes):
+            return checked(message)
+        if self._json is None:
+            raise TypeError(f"{self.cls.__qualname__} is raw: send str or bytes, not {type(message).__name__}")
+        if isinstance(message, BaseModel):
+            return dump(message).decode()
+        return self._json.dump_json(message, by_alias=True).decode()
+
+    def _hook(self, name: str, *, skip: int) -> Method | None:
+        if getattr(self.cls, name) is getattr(WebSocketHandler, name):
+            return None
+        return self._method(name, skip=skip)
+
+    def _method(self, name: str, *, skip: int) -> Method:
+        owner = f"{self.cls.__qualname__}.{name}"
+        function = inspect.getattr_static(self.cls, name)
+        if not inspect.isfunction(function):
+            raise ConfigurationError(f"{owner}: {function!r} is no method; define it with def or async def")
+        positional = [
+            parameter
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        if len(positional) < skip:
+            raise ConfigurationError(
+                f"{owner}: it is called with {'self and the payload' if skip == 2 else 'self'}; declare"
+                f" {'both as its first parameters' if skip == 2 else 'that as its first parameter'}"
+            )
+        if kind_of(function) is Kind.GENERATOR:
+            raise ConfigurationError(f"{owner}: a stream is an async generator; write async def")
+        return Method(function, needs_of(function, owner, skip=skip), name)
+
+    def _payload(self, method: Method) -> Any:
+        parameter = parameters_of(method.function, method.needs.owner)[1]
+        if parameter.annotation is parameter.empty:
+            raise ConfigurationError(
+                f"{method.needs.owner}, parameter {parameter.name!r}: annotate the payload, so that it can be validated"
+            )
+        return parameter.annotation
+
+    def _types(self, method: Method, declared: str | None) -> dict[str, Any]:
+        owner = method.needs.owner
+        payload = self._payload(method)
+        if declared is not None:
+            payload = discriminated(payload, owner)
+            _check_payload(payload, owner)
+            return {check_type(declared, owner): payload}
+        type_, metadata = unfolded(payload)
+        payload = payload if metadata else type_
+        members = get_args(payload) if get_origin(payload) in (Union, UnionType) else (payload,)
+        if not all(is_message(member) and member is not Message for member in members):
+            shown = inspect.formatannotation(payload)
+            raise ConfigurationError(
+                f"{owner}: {shown} names no message type; annotate the payload with a subclass of Message, or write"
+                " @on('type')"
+            )
+        found: dict[str, Any] = {}
+        for member in members:
+            _check_payload(member, owner)
+            other = found.setdefault(member.__message_type__, member)
+            if other is not member:
+                raise ConfigurationError(
+                    f"{owner}: {other.__name__} and {member.__name__} are both the message type"
+                    f" {member.__message_type__!r}; give one of them another with type='...'"
+                )
+        return found
+
+    def _reading(self, method: Method | None) -> tuple[Reads | None, TypeAdapter[Any] | None]:
+        """Return what ``on_message`` reads, and for JSON what validates and writes it."""
+        if method is None:
+            return None, None
+        payload = self._payload(method)
+        reads: Reads = "json"
+        json: TypeAdapter[Any] | None = None
+        simple: dict[Any, Reads] = {str: "text", bytes: "bytes", Envelope: "envelope"}
+        if payload in simple:
+            reads = simple[payload]
+        elif get_origin(payload) in (Union, UnionType) and set(get_args(payload)) == {str, bytes}:
+            reads = "frame"
+        else:
+            payload = discriminated(payload, method.needs.owner)
+            json = _check_payload(payload, method.needs.owner)
+        if self.methods and reads not in ("envelope", "bytes"):
+            raise ConfigurationError(
+                f"{method.needs.owner}: beside @on methods it reads Envelope (what no method claims) or bytes"
+                f" (binary frames), not {inspect.formatannotation(payload)}"
+            )
+        return reads, json
+
+
+def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, str | None]:
+    """Return a mapping of method name to declared type; the innermost ``@on`` of a name rules."""
+    found: dict[str, str | None] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if hasattr(value, MARK):
+                found[name] = getattr(value, MARK)
+            elif name in found and value is None:
+                del found[name]
+    return found
+
+
+def _is_handler(cls: object) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, WebSocketHandler)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_payload(payload: Any, owner: str) -> TypeAdapter[Any]:
+    """Return what validates a payload.
+
+    Raises:
+        ConfigurationError: pydantic can't.
+    """
+    try:
+        found = adapter(payload)
+        found.rebuild(raise_errors=True)
+    except Exception as exc:
+        why = str(exc).splitlines()[0].split(". ")[0]
+        shown = inspect.formatannotation(payload)
+        raise ConfigurationError(
+            f"{owner}: pydantic can't validate the payload {shown} ({why}); annotate it with a Message, or with another"
+            " type that pydantic knows"
+        ) from exc
+    return found
+
+
+def _is_model(type_: Any) -> bool:
+    bare = get_origin(type_) or type_
+    return inspect.isclass(bare) and (issubclass(bare, BaseModel) or is_dataclass(bare) or is_typeddict(bare))
+
+
+def discriminated(payload: Any, owner: str) -> Any:
+    """Return a payload type whose union of models, if it is one, has a discriminator.
+
+    Raises:
+        ConfigurationError: none is declared, and the models have no field by which to tell them apart.
+    """
+    if get_origin(payload) is Annotated:
+        base, *metadata = get_args(payload)
+        if any(
+            isinstance(mark, Discriminator) or (isinstance(mark, FieldInfo) and mark.discriminator) for mark in metadata
+        ):
+            return payload
+        discriminated(base, owner)
+        return payload
+    if get_origin(payload) not in (Union, UnionType):
+        return payload
+    models = [member for member in get_args(payload) if _is_model(member)]
+    if len(models) < 2:
+        return payload
+    if all(isinstance(model, type) and issubclass(model, BaseModel) for model in models):
+        for name in models[0].model_fields:
+            if all(_is_tag(model, name) for model in models):
+                tagged: Any = Annotated[Union[tuple(models)], Field(discriminator=name)]  # noqa: UP007
+                rest = [member for member in get_args(payload) if member is NoneType or not _is_model(member)]
+                return Union[(tagged, *rest)] if rest else tagged
+    shown = inspect.formatannotation(payload)
+    raise ConfigurationError(
+        f"{owner}: nothing tells the members of {shown} apart; give each a field with a Literal of its own and write"
+        " Annotated[..., Field(discriminator='that field')]"
+    )
+
+
+def _is_tag(model: type[BaseModel], name: str) -> bool:
+    field = model.model_fields.get(name)
+    return field is not None and get_origin(field.annotation) is Literal

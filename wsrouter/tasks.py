@@ -1,0 +1,123 @@
+"""How coroutines and threads are run: in the caller's own task, and to the end."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+T = TypeVar("T")
+
+
+def _steps(coro: Coroutine[Any, Any, T], yielded: Any) -> Generator[Any, Any, T]:
+    while True:
+        try:
+            value = yield yielded
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as exc:
+            try:
+                yielded = coro.throw(exc)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+        else:
+            try:
+                yielded = coro.send(value)
+            except StopIteration as stop:
+                result = stop.value
+                return result
+
+
+resume = coroutine(_steps)
+"""Finish a coroutine in the current task whose first step already yielded ``yielded``."""
+
+
+@coroutine
+def drive(coro: Coroutine[Any, Any, T], on_suspend: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Run a coroutine in the current task, and call ``on_suspend`` once if it does not finish at once.
+
+    Every step runs in the task that awaits `drive`, so that ``asyncio.timeout``, task groups and anyio's
+    cancel scopes behave in ``coro`` as if it had been awaited.
+    """
+    try:
+        yielded = coro.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    on_suspend()
+    return (yield from _steps(coro, yielded))
+
+
+def current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None, "a session runs in a task"
+    return task
+
+
+async def wait_for_end(task: "asyncio.Future[Any]", timeout: float | None = None) -> asyncio.CancelledError | None:
+    """Wait until ``task`` has ended, through cancellations of the caller; return the first of them.
+
+    Args:
+        task: what to wait for; its result or exception is left to the caller.
+        timeout: seconds; after that the task may still run.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        remaining = None if deadline is None else deadline - loop.time()
+        if remaining is not None and remaining <= 0:
+            break
+        try:
+            await asyncio.wait([task], timeout=remaining)
+        except asyncio.CancelledError as exc:
+            cancelled = cancelled or exc
+    return cancelled
+
+
+async def in_thread(
+    function: Callable[..., T], *args: Any, limiter: anyio.CapacityLimiter | None = None, **kwargs: Any
+) -> T:
+    """Call a function in the thread pool; a cancellation waits until the thread has ended.
+
+    A thread can't be cancelled. To return before it ended would close what it still uses.
+    """
+    call = functools.partial(function, *args, **kwargs)
+    thread = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=limiter))
+    cancelled = await wait_for_end(thread)
+    if cancelled is not None:
+        if not thread.cancelled():
+            thread.exception()
+        raise cancelled
+    return thread.result()
+
+
+async def shielded(work: Awaitable[T], timeout: float) -> T:
+    """Run work in a task of its own that cancellations of the caller do not reach.
+
+    Args:
+        work: what to run.
+        timeout: seconds; then the work is cancelled.
+
+    Raises:
+        TimeoutError: the work was not done in time.
+        asyncio.CancelledError: the caller was cancelled meanwhile; the work has ended all the same.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = await wait_for_end(task, timeout)
+    timed_out = not task.done()
+    if timed_out:
+        task.cancel()
+        cancelled = await wait_for_end(task) or cancelled
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    if timed_out:
+        raise TimeoutError(f"not done within {timeout:g} s")
+    return task.result()
