@@ -61,7 +61,7 @@ class Member(WebSocketHandler):
 
 
 async def test_it_lives_as_long_as_the_application() -> None:
-    """It starts before the application's own lifespan and ends after it, without being wired."""
+    """It starts and stops within the application's own lifespan, without being wired."""
     broker = NotingBroker()
 
     @asynccontextmanager
@@ -74,7 +74,7 @@ async def test_it_lives_as_long_as_the_application() -> None:
     app.include_router(app_of(Member, hub=Hub(broker)).router)
     async with serve(app):
         pass
-    print(broker.asked)
+    assert broker.asked == ["application starts", "start", "close", "application ends"]
 
 
 async def test_it_starts_once_however_often_it_is_included() -> None:

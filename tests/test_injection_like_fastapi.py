@@ -113,10 +113,14 @@ class Paging(BaseModel):
     tags: list[str] = []
 
 
+async def paged(paging: Annotated[Paging, Query()]) -> dict[str, Any]:
+    return paging.model_dump()
+
+
 async def models(
-    paging: Annotated[Paging, Query()], many: Annotated[list[int], Query(alias="n")], flag: bool = False
+    paging: Annotated[dict[str, Any], Depends(paged)], many: Annotated[list[int], Query(alias="n")], flag: bool = False
 ) -> list[Any]:
-    return [paging.model_dump(), many, flag]
+    return [paging, many, flag]
 
 
 @dataclass(frozen=True)

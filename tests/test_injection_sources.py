@@ -21,6 +21,10 @@ class Page(BaseModel):
     tags: list[str] = []
 
 
+async def page_of(page: Annotated[Page, Query()]) -> Page:
+    return page
+
+
 async def beneath(
     room: int,
     q: str,
@@ -58,7 +62,7 @@ class Everywhere(WebSocketHandler):
         q: str,
         x_token: Annotated[str, Header()],
         session_id: Annotated[str, Cookie()],
-        page: Annotated[Page, Query()],
+        page: Annotated[Page, Depends(page_of)],
         values: Annotated[list[Any], Depends(between)],
         missing: int = 5,
         optional: Annotated[str | None, Query()] = None,
@@ -86,7 +90,7 @@ class Everywhere(WebSocketHandler):
         q: str,
         x_token: Annotated[str, Header()],
         session_id: Annotated[str, Cookie()],
-        page: Annotated[Page, Query()],
+        page: Annotated[Page, Depends(page_of)],
         values: Annotated[list[Any], Depends(between)],
     ) -> list[Any]:
         seen.append(("method's dependency", values))

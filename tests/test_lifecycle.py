@@ -26,7 +26,7 @@ LEAVE = ["farewell opened", "on_disconnect", "farewell closed"]
 RELEASE = ["lease closed", "class guard closed", "outer guard closed"]
 WHOLE_LIFE = [*GUARDS, *CONSTRUCTOR, *CONNECT, *SAY_1, *SAY_2, *LEAVE, *RELEASE]
 
-LIMITS = Limits(handshake=0.1, message_timeout=0.1, on_disconnect=0.1, drain=0.1)
+LIMITS = Limits(handshake=0.25, message_timeout=0.25, on_disconnect=0.25, drain=0.25)
 
 
 class Say(Message):

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import UploadFile, params
 from fastapi.dependencies.models import Dependant
@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive
 from starlette.websockets import WebSocket
 
+from wsrouter.annotations import unfolded
 from wsrouter.frames import Send
 
 
@@ -32,14 +33,13 @@ _FACTORY: Final = inspect.signature(_WithFactory).parameters["value"].default
 """What a dataclass has for the default of a field with a ``default_factory``."""
 
 
-class _Absent:
-    """The default of such a field for FastAPI, which copies defaults: the constructor is to make its own."""
-
-    def __deepcopy__(self, memo: object) -> "_Absent":
-        return self
-
-
-_ABSENT: Final = _Absent()
+def _left_out(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter that is ``None`` where the client leaves it out, since then the factory makes its value."""
+    type_, marks = unfolded(parameter.annotation)
+    annotation: Any = type_ | None
+    for mark in marks:
+        annotation = Annotated[annotation, mark]
+    return parameter.replace(annotation=annotation, default=None)
 
 
 class RequestParameters:
@@ -59,17 +59,12 @@ class RequestParameters:
         def call() -> None: ...
 
         for parameter in parameters:
-            marks = (*getattr(parameter.annotation, "__metadata__", ()), parameter.default)
-            if parameter.annotation is UploadFile or any(isinstance(mark, params.Body) for mark in marks):
+            type_, marks = unfolded(parameter.annotation)
+            if type_ is UploadFile or any(isinstance(mark, params.Body) for mark in (*marks, parameter.default)):
                 raise BodyParameter(parameter.name)
-        keywords = [
-            parameter.replace(
-                kind=inspect.Parameter.KEYWORD_ONLY,
-                default=_ABSENT if parameter.default is _FACTORY else parameter.default,
-            )
-            for parameter in parameters
-        ]
-        self._has_factory = any(parameter.default is _FACTORY for parameter in parameters)
+        self._made = {parameter.name for parameter in parameters if parameter.default is _FACTORY}
+        keywords = [_left_out(each) if each.name in self._made else each for each in parameters]
+        keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in keywords]
         call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
         self._dependant: Dependant = get_dependant(path=path, call=call)
         assert not self._dependant.dependencies, "FastAPI solves nothing for wsrouter"
@@ -90,8 +85,9 @@ class RequestParameters:
                 part, problems = request_params_to_args(fields, received)
                 values.update(part)
                 errors.extend(problems)
-        if self._has_factory:
-            values = {name: value for name, value in values.items() if value is not _ABSENT}
+        for name in self._made:
+            if values.get(name) is None:
+                values.pop(name, None)
         return values, errors
 
 

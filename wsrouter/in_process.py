@@ -30,9 +30,13 @@ class Run:
 
         Raises:
             TimeoutError: there was none within so many seconds.
+            EOFError: the application has ended, and there will be none.
+            Exception: what the application raised.
         """
-        async with asyncio.timeout(timeout):
-            return await self._from_app.get()
+        event = await self.get_or_end(timeout)
+        if event is None:
+            raise EOFError if self.task.done() else TimeoutError
+        return event
 
     async def get_or_end(self, timeout: float | None = None) -> Event | None:
         """Return the next event, ``None`` if the application ended before, or if there was none in time.
@@ -55,6 +59,8 @@ class Run:
         """Wait until the application has ended; if it has not within so many seconds, cancel it."""
         await asyncio.wait([self.task], timeout=timeout)
         if self.task.done():
+            if not self.task.cancelled():
+                self.task.exception()  # whoever does not ask for the result has another failure to tell of
             return True
         self.task.cancel()
         await asyncio.wait([self.task])
@@ -74,7 +80,7 @@ class Lifespan:
 
     Args:
         app: the application.
-        timeout: seconds that it has to end after it reported a failure.
+        timeout: seconds that each step lasts at most.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
@@ -88,6 +94,7 @@ class Lifespan:
         """Start the application.
 
         Raises:
+            TimeoutError: it took too long.
             Exception: what it raised.
         """
         self._run = Run(self._app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state})
@@ -100,13 +107,18 @@ class Lifespan:
         """Stop the application."""
         assert self._run is not None, "it was entered"
         await self._step(self._run, "shutdown")
-        await self._run.task
+        if await self._run.ended(self._timeout):
+            self._run.task.result()
 
     async def _step(self, run: Run, name: str) -> None:
         run.put({"type": f"lifespan.{name}"})
-        answer = await run.get_or_end()
-        if answer is None:
-            raise RuntimeError(f"the application ended its lifespan before {name} was complete")
+        try:
+            answer = await run.get(self._timeout)
+        except EOFError:
+            raise RuntimeError(f"the application ended its lifespan before {name} was complete") from None
+        except TimeoutError:
+            await run.ended(0)
+            raise TimeoutError(f"the {name} of the application took longer than {self._timeout:g} s") from None
         if answer["type"] == f"lifespan.{name}.failed":
             if await run.ended(self._timeout):
                 run.task.result()

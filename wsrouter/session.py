@@ -166,7 +166,7 @@ class Session:
             call.task = self._task
             timer = None if timeout is None else self._limit(call, timeout)
             handling = dispatcher.handle(call, done)
-            try:
+            try:  # `drive`, spelled out: every message pays for this
                 yielded = handling.send(None)
                 inbox.suspended()
                 await resume(handling, yielded)

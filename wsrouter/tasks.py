@@ -14,23 +14,24 @@ T = TypeVar("T")
 
 def _steps(coro: Coroutine[Any, Any, T], yielded: Any) -> Generator[Any, Any, T]:
     while True:
+        value: Any = None
+        thrown: BaseException | None = None
         try:
             value = yield yielded
         except GeneratorExit:
             coro.close()
             raise
         except BaseException as exc:
-            try:
-                yielded = coro.throw(exc)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-        else:
-            try:
-                yielded = coro.send(value)
-            except StopIteration as stop:
-                result = stop.value
-                return result
+            thrown = exc
+        # Not within the except block: what the coroutine raises would get `exc` for its context, from which
+        # anyio takes a native cancellation for one of its own.
+        try:
+            yielded = coro.send(value) if thrown is None else coro.throw(thrown)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            thrown = None  # or the exception would hold this frame, and the frame the exception
 
 
 resume = coroutine(_steps)

@@ -31,6 +31,8 @@ __all__ = ["Denied", "TestConnection", "Unexpected", "WebSocketTestClient"]
 MessageT = TypeVar("MessageT", bound=Message)
 TIMEOUT: Final = 1.0
 """Seconds that a wait lasts by default."""
+GRACE: Final = 10.0
+"""Seconds more for what takes its time by nature: start and end of the application, handshakes, clean-up."""
 
 _json = JSONCodec()
 
@@ -172,11 +174,15 @@ class TestConnection:
         Raises:
             Unexpected: it did not close in time.
         """
-        deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
-        while self._close is None:
-            event = await self._event(deadline - asyncio.get_running_loop().time(), "a close")
-            if event["type"] == "websocket.close":
-                self._note_close(event)
+        limit = self._timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(limit):
+                while self._close is None:
+                    event = await self._event(None, "a close")
+                    if event["type"] == "websocket.close":
+                        self._note_close(event)
+        except TimeoutError:
+            raise Unexpected(f"expected a close, and there was none within {limit:g} s") from None
         return self._close
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -190,6 +196,8 @@ class TestConnection:
             return await self._run.get(timeout)
         except TimeoutError:
             raise Unexpected(f"expected {what}, and nothing came within {timeout:g} s") from None
+        except EOFError:
+            raise Unexpected(f"expected {what}, and the application ended without a close frame") from None
 
     def _note_close(self, event: Event) -> None:
         self._close = CloseInfo(event.get("code") or 1000, event.get("reason") or "", "server")
@@ -208,7 +216,7 @@ class WebSocketTestClient:
     def __init__(self, app: ASGIApp, *, timeout: float = TIMEOUT) -> None:
         self._app = app
         self._timeout = timeout
-        self._lifespan = Lifespan(app, timeout)
+        self._lifespan = Lifespan(app, timeout + GRACE)
 
     async def __aenter__(self) -> Self:
         """Start the application.
@@ -254,11 +262,11 @@ class WebSocketTestClient:
         run = Run(self._app, {**scope, "state": self._lifespan.state.copy()})
         run.put({"type": "websocket.connect"})
         try:
-            subprotocol = await _accepted(run, self._timeout + 10)
+            subprotocol = await _accepted(run, self._timeout + GRACE)
             yield TestConnection(run, self._timeout, subprotocol)
         finally:
             run.put({"type": "websocket.disconnect", "code": 1000, "reason": ""})
-            if not await run.ended(self._timeout + 10):
+            if not await run.ended(self._timeout + GRACE):
                 raise Unexpected(f"the application still serves {path} although the client has left")
         run.task.result()
 
