@@ -6,6 +6,8 @@ PYTHON ?=
 ARGS ?=
 PORT ?=
 COVERAGE ?=
+# Most tests wait for something most of the time. `make test WORKERS=` runs them one after another.
+WORKERS ?= -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -20,9 +22,11 @@ demo: $(VENV)/.set-up-examples ## run the chat of examples/chat; PORT=8080 choos
 
 test: $(VENV)/.set-up-test ## run the tests; ARGS go to pytest, COVERAGE=1 measures branches
 ifeq ($(COVERAGE),)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 else
-	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage report; exit $$status
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(WORKERS) $(ARGS); status=$$?; \
+		$(BIN)/coverage combine -q; $(BIN)/coverage report; exit $$status
 endif
 
 check: $(VENV)/.set-up-dev ## ruff, mypy and pyright (strict), and the tests of layers and exports

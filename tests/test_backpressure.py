@@ -97,23 +97,29 @@ async def test_a_full_inbox_closes(limits: dict[str, int]) -> None:
     assert app.state.events == [CloseInfo(4529, "messages come faster than they are handled", "server")]
 
 
+class Flood:
+    """A client that sends chunks as fast as the server takes them."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.sent = 0
+        self.task = asyncio.create_task(self._send_to(ws))
+
+    async def _send_to(self, ws: ClientConnection) -> None:
+        with suppress(ConnectionClosed):
+            while self.sent < 2000:
+                await send(ws, "chunk", {"number": self.sent, "text": "x" * 30 * KIB})
+                self.sent += 1
+
+
 @pytest.mark.parametrize("limits", [{"inbox_messages": 4}, {"inbox_bytes": 64 * KIB}])
 async def test_a_full_inbox_stops_reading(limits: dict[str, int]) -> None:
     """While it is full the client is held back by TCP, and nothing is lost when it is not full any more."""
     app = app_with_state(Blocked, **limits)
-    sent = 0
-
-    async def flood(ws: ClientConnection) -> None:
-        nonlocal sent
-        while sent < 2000:
-            await send(ws, "chunk", {"number": sent, "text": "x" * 30 * KIB})
-            sent += 1
-
     async with serve(app) as server, connect(server, compression=None) as ws:
-        flooding = asyncio.create_task(flood(ws))
-        assert await at_rest(lambda: sent) < 1000
+        flood = Flood(ws)
+        assert await at_rest(lambda: flood.sent) < 1000
         app.state.go.set()
-        await flooding
+        await flood.task
         await eventually(lambda: len(app.state.events) == 2000, timeout=20)
     assert app.state.events[:2000] == list(range(2000))
 
@@ -121,16 +127,15 @@ async def test_a_full_inbox_stops_reading(limits: dict[str, int]) -> None:
 async def test_a_full_inbox_does_not_delay_a_close() -> None:
     """When the server closes, what waits is dropped, and the client's answer is read at once."""
     app = app_with_state(Blocked, inbox_messages=4, drain=0.01)
-    async with serve(app) as server, connect(server) as ws:
+    async with serve(app) as server, connect(server, compression=None) as ws:
         connection = await connection_of(app)
-        for number in range(50):
-            await send(ws, "chunk", {"number": number})
-        answer_to_ping = await ws.ping()
-        assert not (await asyncio.wait([asyncio.ensure_future(answer_to_ping)], timeout=0.2))[0]
-        async with asyncio.timeout(1):
+        flood = Flood(ws)
+        await at_rest(lambda: flood.sent)
+        async with asyncio.timeout(1.5):
             await connection.close(4000, "enough")
             assert await close_of(ws) == (4000, "enough")
             await eventually(lambda: app.state.events)
+        await flood.task
     assert app.state.events == [CloseInfo(4000, "enough", "server")]
 
 

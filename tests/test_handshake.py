@@ -182,7 +182,7 @@ class AroundAccept:
         await self.app(scope, note, accept)
 
 
-def application_that_holds(events: list[str]) -> FastAPI:
+def application_that_holds(events: list[str], *, send: float = 0.1) -> FastAPI:
     """A guard and on_connect's dependency that hold something, for connections that fail at accept."""
 
     async def guard() -> AsyncGenerator[None]:
@@ -205,7 +205,7 @@ def application_that_holds(events: list[str]) -> FastAPI:
         async def on_disconnect(self) -> None:
             events.append("on_disconnect")
 
-    router = WebSocketRouter(guards=[guard], limits=Limits(send=0.1))
+    router = WebSocketRouter(guards=[guard], limits=Limits(send=send))
     router.add_handler("/", Quiet)
     app = FastAPI()
     app.include_router(router)
@@ -268,7 +268,7 @@ async def test_a_message_that_comes_before_accept_has_returned_obeys_the_limits(
         await accept()
         await app.received.wait()
 
-    app = AroundAccept(application_that_holds(events), around)
+    app = AroundAccept(application_that_holds(events, send=10), around)
     async with serve(app) as server, connect(server) as ws:
         await ws.send("x" * 70_000)
         with pytest.raises(ConnectionClosed) as closed:

@@ -286,7 +286,11 @@ async def test_plain_methods_run_in_the_thread_pool() -> None:
 
 
 @pytest.mark.logs_errors
-@pytest.mark.parametrize("value", [object(), {"a": object()}, "\ud800", {"\udfff": 1}, [b"\xff"]], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {"a": object()}, "\ud800", {"\udfff": 1}, [b"\xff"]],
+    ids=["object", "object in a dict", "surrogate", "surrogate as key", "bytes"],
+)
 async def test_a_value_that_cannot_be_written(value: Any) -> None:
     """A reply that cannot be written is an error `internal`, and the connection lives."""
 
