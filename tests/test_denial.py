@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException, WebSocketException
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection
@@ -16,7 +16,7 @@ from websockets.http11 import Response
 from websockets.typing import Origin, Subprotocol
 
 from tests.support import Server, connect, eventually, serve
-from wsrouter import Deny, Limits, WebSocketHandler, WebSocketRouter
+from wsrouter import Deny, Disconnect, Limits, WebSocketError, WebSocketHandler, WebSocketRouter
 
 ServerName = Literal["uvicorn", "hypercorn"]
 each_server = pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])
@@ -28,7 +28,7 @@ class Detail(BaseModel):
     field: str
 
 
-How = Literal["401", "403", "404", "422", "429", "503", "418", "400", "own-code", "none"]
+How = Literal["401", "403", "404", "422", "429", "503", "418", "400", "own-code", "error", "close", "fastapi", "none"]
 
 
 async def refuse(how: How) -> None:
@@ -52,6 +52,12 @@ async def refuse(how: How) -> None:
             raise HTTPException(400, {"missing": ["name"], "number": 3})
         case "own-code":
             raise Deny(403, code=4999, reason="mine alone")
+        case "error":
+            raise WebSocketError("not_found", "no such room")
+        case "close":
+            raise Disconnect(4321, "not today")
+        case "fastapi":
+            raise WebSocketException(1008, "as in FastAPI")
         case _:
             return
 
@@ -124,6 +130,9 @@ def body_of(response: Response) -> dict[str, Any]:
         ("418", 418, {"code": "invalid", "detail": "I'm a Teapot"}, {}),
         ("400", 400, {"code": "invalid", "detail": {"missing": ["name"], "number": 3}}, {}),
         ("own-code", 403, {"code": "forbidden", "detail": "mine alone"}, {}),
+        ("error", 404, {"code": "not_found", "detail": "no such room"}, {}),
+        ("close", 403, {"code": "forbidden", "detail": "not today"}, {}),
+        ("fastapi", 403, {"code": "forbidden", "detail": "as in FastAPI"}, {}),
     ],
 )
 async def test_a_denial_is_an_http_response(
@@ -155,6 +164,9 @@ async def test_a_denial_is_an_http_response(
         ("418", 4400, "I'm a Teapot"),
         ("400", 4400, "Bad Request"),
         ("own-code", 4999, "mine alone"),
+        ("error", 4404, "no such room"),
+        ("close", 4321, "not today"),
+        ("fastapi", 1008, "as in FastAPI"),
     ],
 )
 async def test_a_denial_is_a_close_frame(

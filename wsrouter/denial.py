@@ -6,12 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocketException
 from pydantic_core import to_jsonable_python
 from starlette.types import Scope, Send
 
 from wsrouter.chain import Reject
-from wsrouter.errors import Deny, cut_reason, detail_of, error_code
+from wsrouter.errors import (
+    Deny,
+    Disconnect,
+    WebSocketError,
+    cut_reason,
+    detail_of,
+    error_code,
+    is_close_code,
+    status_of,
+)
 from wsrouter.outcome import strongest
 
 logger = logging.getLogger("wsrouter")
@@ -32,6 +41,12 @@ def denial_of(exc: BaseException) -> Deny:
         if isinstance(detail, str):
             denial.reason = detail
         return denial
+    if isinstance(exc, WebSocketError):
+        return Deny(status_of(exc.code), reason=exc.message)
+    if isinstance(exc, Disconnect):
+        return Deny(403, code=exc.code, reason=exc.reason)
+    if isinstance(exc, WebSocketException) and is_close_code(exc.code):  # how FastAPI's own guards are written
+        return Deny(403, code=exc.code, reason=exc.reason)
     logger.error("The handshake failed with an unexpected exception", exc_info=exc)
     return Deny(500)
 
