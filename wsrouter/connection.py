@@ -50,7 +50,7 @@ class Connection(Writer):
         self._http: HTTPConnection | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} {self._scope['path']}>"
+        return f"<Connection {self.id} {self._scope['path']!r}>"
 
     @property
     def scope(self) -> Scope:

@@ -73,9 +73,9 @@ def is_pending(value: object) -> bool:
 async def start(container: Container) -> None:
     """Initialise the resources of a container, if nobody did yet."""
     _, users = _started.get(id(container), (container, 0))
-    _started[id(container)] = (container, users + 1)
     if users == 0:
         await _finished(container.init_resources())
+    _started[id(container)] = (container, users + 1)
 
 
 async def stop(container: Container) -> None:

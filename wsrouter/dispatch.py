@@ -215,14 +215,18 @@ class Dispatcher:
         return self._codec.control("$ok", call.id, data=result)
 
     def _failed(self, call: Call, error: WebSocketError) -> Frame:
-        return self._codec.control("$error", call.id, error=error.as_data())
+        try:
+            return self._codec.control("$error", call.id, error=error.as_data())
+        except Exception:
+            logger.exception("%s: an error can't be written, and is masked", self._place(call))
+            return self._codec.control("$error", call.id, error=WebSocketError("internal", "Internal error").as_data())
 
     async def _fate(self, call: Call, exc: BaseException) -> Frame | None:
         """Return the frame that answers an exception, if there is one; the one place that decides."""
         cause, task = call.cause, call.task
         call.end()
         if isinstance(exc, asyncio.CancelledError):
-            if cause is None and task is not None and task.cancelling():
+            if task is not None and task.cancelling():
                 raise exc
             if cause is not None:
                 if cause == "timeout" and self._raw:

@@ -73,6 +73,14 @@ def cut_reason(reason: str) -> str:
     return reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
 
 
+def phrase(status: int) -> str:
+    """Return what an HTTP status is called; a status of somebody's own (499) has no name."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Denied"
+
+
 class WSRouterError(Exception):
     """Root of the exceptions that wsrouter raises."""
 
@@ -109,10 +117,10 @@ class Deny(WSRouterError, HTTPException):
             raise ValueError(f"Deny(status={status}): a denial is a status from 400 to 599")
         if code is not None and not is_close_code(code):
             raise ValueError(f"Deny(code={code}): no endpoint may send that close code; use 3000 to 4999")
-        HTTPException.__init__(self, status, reason or HTTPStatus(status).phrase, dict(headers or {}) or None)
+        HTTPException.__init__(self, status, reason or phrase(status), dict(headers or {}) or None)
         self.status = status
         self.code = close_code(status) if code is None else code
-        self.reason = reason or HTTPStatus(status).phrase
+        self.reason = reason or phrase(status)
 
 
 class WebSocketError(WSRouterError):
@@ -175,7 +183,7 @@ class Disconnect(WSRouterError):
 def from_http(exc: HTTPException) -> WebSocketError:
     """Return the error frame that stands for an ``HTTPException``, its ``Retry-After`` included."""
     code = error_code(exc.status_code)
-    after = next((value for name, value in (exc.headers or {}).items() if name.lower() == "retry-after"), "")
+    after = next((str(value) for name, value in (exc.headers or {}).items() if name.lower() == "retry-after"), "")
     after_ms = int(after) * 1000 if after.isascii() and after.isdigit() else None
     detail = detail_of(exc)
     if isinstance(detail, str):

@@ -1,9 +1,9 @@
 """Who is here: rooms and users, and what is sent to them from anywhere."""
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +55,7 @@ class Hub:
 
     def __init__(self, broker: Broker | None = None, *, rooms: Mapping[str, RoomOptions] | None = None) -> None:
         self._broker = MemoryBroker() if broker is None else broker
-        self._options = tuple((rooms or {}).items())
+        self._options = tuple((_pattern(name), options) for name, options in (rooms or {}).items())
         self._connections: dict[str, Connection] = {}
         self._users: Rooms[Connection] = Rooms()
         self._rooms: Rooms[Connection] = Rooms()
@@ -109,7 +109,7 @@ class Hub:
     def options(self, room: str) -> RoomOptions:
         """Return the options of a room."""
         for pattern, options in self._options:
-            if fnmatchcase(room, pattern):
+            if pattern.fullmatch(room):
                 return options
         return RoomOptions()
 
@@ -277,3 +277,8 @@ class Hub:
             room = publication.name if publication.target == "room" else None
             frame = codec.publication(publication.type, publication.data, room)
         return event_of(frame), size_of(frame)
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return what matches the names of rooms: ``*`` is any text, everything else stands for itself."""
+    return re.compile(".*".join(re.escape(part) for part in name.split("*")), re.DOTALL)

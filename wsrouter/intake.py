@@ -1,5 +1,6 @@
 """What comes in: an ASGI event becomes a call, a control frame takes effect, and ids are kept apart."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,13 @@ from starlette.types import Message as Event
 
 from wsrouter.calls import Call
 from wsrouter.chain import Chain
-from wsrouter.codecs import Frame, Id, Unreadable
+from wsrouter.codecs import Frame, Id, Unreadable, lenient_id
 from wsrouter.connection import Connection
+from wsrouter.errors import WebSocketError
 from wsrouter.frames import CloseInfo, size_of
 from wsrouter.messages import Envelope
+
+logger = logging.getLogger("wsrouter")
 
 
 class Intake:
@@ -65,6 +69,11 @@ class Intake:
             call = Call("", None, exc.id, size, None)
             call.failure = exc.error
             return self._register(call)
+        except Exception:
+            logger.exception("%r: a validator of a payload failed", self._connection)
+            call = Call("", None, lenient_id(frame), size, None)
+            call.failure = WebSocketError("internal", "Internal error")
+            return self._register(call)
         tag, data, id = message["type"], message["data"], message.get("id")
         bound = self._methods.get(tag)
         if bound is None:
@@ -93,6 +102,10 @@ class Intake:
                 data = table.json.validate_json(frame)
             except ValidationError:
                 self._connection.start_close(1007, "the message is not valid")
+                return None
+            except Exception:
+                logger.exception("%r: a validator of a message failed", self._connection)
+                self._connection.start_close(1011, "internal error")
                 return None
         return Call("", data, None, size, self._chain.on_message)
 

@@ -19,7 +19,7 @@ from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
 from wsrouter.outcome import closing_of, unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import current_task, drive, resume, shielded, wait_for_end
+from wsrouter.tasks import current_task, drive, first_of, insist, resume, shielded, wait_for_end
 
 logger = logging.getLogger("wsrouter")
 
@@ -63,7 +63,11 @@ class Session:
         self._scope = ConnectionScope(self._connection)
         self._intake = Intake(chain, self._connection, left=self._left, cancel=self._cancel)
         self._inbox: Inbox[Call] = Inbox(
-            receive, self._intake.read, chain.limits, overflow=self._overflow, failed=self._unreadable
+            receive,
+            self._intake.read,
+            chain.limits,
+            overflow=lambda: self._connection.start_close(4529, "messages come faster than they are handled"),
+            failed=self._unreadable,
         )
         self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send)
         self._task = current_task()
@@ -160,7 +164,7 @@ class Session:
             if most > 1:
                 await self._spawn(dispatcher, call)
                 while self._tasks and len(self._tasks) >= most:
-                    await drive(any_of(self._tasks), inbox.suspended)
+                    await drive(first_of(self._tasks), inbox.suspended)
                 continue
             self._current = call
             call.task = self._task
@@ -176,7 +180,8 @@ class Session:
                 self._current = None
                 if timer is not None:
                     timer.cancel()
-        await drive(self._finish_tasks(), inbox.suspended)
+        while self._tasks:
+            await drive(first_of(self._tasks), inbox.suspended)
 
     async def _spawn(self, dispatcher: Dispatcher, call: Call) -> None:
         """Handle a call in a task of its own, after what it needs of the connection scope was opened here."""
@@ -185,7 +190,7 @@ class Session:
         except (Exception, asyncio.CancelledError) as exc:
             if self._cancelled_from_outside(call, exc):
                 raise
-            await dispatcher.fail(call, exc, self._intake.done)
+            await drive(dispatcher.fail(call, exc, self._intake.done), self._inbox.suspended)
             return
         finally:
             self._current = None
@@ -219,10 +224,6 @@ class Session:
             self._tasks.pop(task, None)
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.error("%r: handling a message failed", self._connection, exc_info=exc)
-
-    async def _finish_tasks(self) -> None:
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
 
     def _cancel(self, call: Call) -> None:
         if self._inbox.remove(call):
@@ -259,9 +260,6 @@ class Session:
         if not still_listening:
             self._inbox.end()
 
-    def _overflow(self) -> None:
-        self._connection.start_close(4529, "messages come faster than they are handled")
-
     def _unreadable(self, exc: Exception) -> None:
         logger.error("%r: receiving failed", self._connection, exc_info=exc)
         self._connection.lost(CloseInfo(1006))
@@ -288,14 +286,17 @@ class Session:
     async def _disconnect(self, dispatcher: Dispatcher, bound: Bound) -> None:
         self._scope.close = self._connection.closed or CloseInfo(1006)
         timeout = self._chain.limits.on_disconnect
+        cancelled: asyncio.CancelledError | None = None
         try:
-            async with asyncio.timeout(timeout):
-                await bound.injected.current(self._scope).open_lasting(self._scope)
+            plan = bound.injected.current(self._scope)
+            cancelled = await insist(lambda: plan.open_lasting(self._scope), timeout)
             await shielded(dispatcher.disconnect(bound), timeout)
         except TimeoutError:
             logger.exception("%s was cancelled: it took longer than %g s", bound.name, timeout)
         except Exception:
             logger.exception("%s failed", bound.name)
+        if cancelled is not None:
+            raise cancelled
 
     async def _release(self) -> None:
         for timer in (self._give_up, self._drain):
@@ -314,7 +315,3 @@ class Session:
                 await stack.aclose()
         except Exception:
             logger.exception("%r: closing the connection scope failed", self._connection)
-
-
-async def any_of(tasks: "dict[asyncio.Task[None], Call]") -> None:
-    await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)

@@ -61,6 +61,7 @@ class HandlerTable:
         self.middleware = [middleware_needs(each, cls.__qualname__) for each in middleware]
         self.methods: dict[str, Method] = {}
         payloads: dict[str, Any] = {}
+        _check_names(cls)
         for name, declared in _registrations(cls).items():
             method = self._method(name, skip=2)
             for tag, payload in self._types(method, declared).items():
@@ -192,6 +193,17 @@ class HandlerTable:
                 f" (binary frames), not {inspect.formatannotation(payload)}"
             )
         return reads, json
+
+
+def _check_names(cls: type[WebSocketHandler]) -> None:
+    """Refuse a message method or a dataclass field that takes the place of something of the handler's own."""
+    own = {"connection", *(name for name in vars(WebSocketHandler) if not name.startswith("_"))}
+    fields: Mapping[str, object] = getattr(cls, "__dataclass_fields__", {})
+    for name in sorted(own & {*fields, *_registrations(cls)}):
+        raise ConfigurationError(
+            f"{cls.__qualname__}.{name}: that name is the handler's own (self.{name}); give the field or method"
+            " another, a message type stays what it is with @on('...')"
+        )
 
 
 def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, str | None]:

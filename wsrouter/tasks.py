@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -122,3 +122,29 @@ async def shielded(work: Awaitable[T], timeout: float) -> T:
     if timed_out:
         raise TimeoutError(f"not done within {timeout:g} s")
     return task.result()
+
+
+async def insist(work: Callable[[], Awaitable[object]], timeout: float) -> asyncio.CancelledError | None:
+    """Do work in the current task, and once more if a cancellation of the task met it; return that cancellation.
+
+    Args:
+        work: what to do; what was done already has to be skipped the second time.
+        timeout: seconds for both together.
+
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+    async with asyncio.timeout(timeout) as deadline:
+        try:
+            await work()
+        except asyncio.CancelledError as exc:
+            if deadline.expired() or not current_task().cancelling():
+                raise
+            await work()
+            return exc
+    return None
+
+
+async def first_of(tasks: "Iterable[asyncio.Task[Any]]") -> None:
+    """Wait until one of some tasks has ended."""
+    await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)

@@ -135,6 +135,7 @@ class Writer:
             self._outbox.clear()
         self._release_senders()
         self._queue({"type": "websocket.close", "code": code, "reason": reason}, 0)
+        self._wake()
         self.on_close()
 
     async def flushed(self) -> None:

@@ -1,0 +1,152 @@
+"""What few do and everybody survives: odd validators, details, statuses, names and starts."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dependency_injector import containers, providers
+from fastapi import FastAPI, HTTPException
+from pydantic import field_validator
+
+from wsrouter import (
+    ConfigurationError,
+    Deny,
+    Hub,
+    Message,
+    RoomOptions,
+    WebSocketError,
+    WebSocketHandler,
+    WebSocketRouter,
+    on,
+)
+from wsrouter.testing import Denied, WebSocketTestClient
+
+
+class Look(Message):
+    key: str
+
+    @field_validator("key")
+    @classmethod
+    def known(cls, value: str) -> str:
+        return {"a": "A"}[value]
+
+
+class Hello(Message):
+    pass
+
+
+def application(cls: type[WebSocketHandler], **options: Any) -> FastAPI:
+    router = WebSocketRouter(**options)
+    router.add_handler("/", cls)
+    app = FastAPI()
+    app.include_router(router)
+    return app
+
+
+@pytest.mark.logs_errors
+async def test_a_validator_that_fails_is_an_internal_error() -> None:
+    """A validator that raises something else than pydantic expects is answered, and the connection lives."""
+
+    class Library(WebSocketHandler):
+        @on
+        async def look(self, message: Look) -> str:
+            return message.key
+
+    async with WebSocketTestClient(application(Library)) as client, client.connect("/") as ws:
+        reply = await ws.call(Look.model_construct(key="b"))
+        assert reply["error"]["code"] == "internal"
+        assert (await ws.call(Look.model_construct(key="a")))["data"] == "A"
+
+
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("max_in_flight", [1, 4])
+@pytest.mark.parametrize(
+    "error",
+    [
+        WebSocketError("invalid", details={"cause": ValueError("x")}),
+        HTTPException(400, detail={"cause": object()}),
+    ],
+    ids=["details", "detail of an HTTPException"],
+)
+async def test_an_error_that_can_not_be_written_is_masked(error: Exception, max_in_flight: int) -> None:
+    """An error whose parts are no JSON is logged and answered as `internal`, and the connection lives."""
+
+    class Failing(WebSocketHandler):
+        @on
+        async def hello(self, message: Hello) -> None:
+            raise error
+
+    Failing.max_in_flight = max_in_flight
+    async with WebSocketTestClient(application(Failing)) as client, client.connect("/") as ws:
+        for _ in range(2):
+            assert (await ws.call(Hello()))["error"]["code"] == "internal"
+
+
+@pytest.mark.parametrize("denial", [HTTPException(499, "too old"), Deny(499, reason="too old"), Deny(499)])
+async def test_a_status_of_somebodys_own_denies(denial: Exception) -> None:
+    """A status that has no name in HTTP is sent as it is."""
+
+    async def guard() -> None:
+        raise denial
+
+    class Quiet(WebSocketHandler):
+        pass
+
+    async with WebSocketTestClient(application(Quiet, guards=[guard])) as client:
+        with pytest.raises(Denied) as denied:
+            async with client.connect("/"):
+                pass
+    assert denied.value.status == 499
+
+
+def test_a_message_method_can_not_take_the_place_of_a_shortcut() -> None:
+    """An `on` method or a field named like something of the handler's own is refused with class, name and cure."""
+
+    class Joins(WebSocketHandler):
+        @on("join")
+        async def join(self, room: str) -> None:
+            pass
+
+    @dataclass
+    class Sends(WebSocketHandler):
+        user: str = ""  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    for cls, name in ((Joins, "Joins.join"), (Sends, "Sends.user")):
+        with pytest.raises(ConfigurationError, match=rf"{name}: that name is the handler's own .*give the field"):
+            WebSocketRouter().add_handler("/", cls)
+
+
+def test_only_the_star_is_special_in_the_pattern_of_a_room() -> None:
+    """Brackets and question marks in a pattern stand for themselves."""
+    hub = Hub(rooms={"chat:[vip]": RoomOptions(raw=True), "log?*": RoomOptions(raw=True)})
+    assert hub.options("chat:[vip]").raw
+    assert not hub.options("chat:v").raw
+    assert hub.options("log?\n1").raw
+    assert not hub.options("logs").raw
+
+
+async def test_a_container_that_failed_to_start_can_start_again() -> None:
+    """A resource that fails at the first start is initialised at the second, and shut down after it."""
+    events: list[str] = []
+
+    async def pool() -> AsyncGenerator[str]:
+        events.append("up")
+        if len(events) == 1:
+            raise OSError("the database is not there yet")
+        yield "pool"
+        events.append("down")
+
+    class Container(containers.DeclarativeContainer):
+        database = providers.Resource(pool)
+
+    class Quiet(WebSocketHandler):
+        pass
+
+    app = application(Quiet, container=Container())
+    with pytest.raises(OSError, match="not there yet"):
+        async with WebSocketTestClient(app):
+            pass
+    async with WebSocketTestClient(app):
+        assert events == ["up", "up"]
+    assert events == ["up", "up", "down"]
