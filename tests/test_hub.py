@@ -465,3 +465,19 @@ async def test_a_router_without_a_hub_has_its_own() -> None:
         await says(one, "hi")
         await send(three, "id", id=2)
         assert (await receive(three))["id"] == 2
+
+
+async def test_a_broadcast_from_another_event_loop_is_refused() -> None:
+    """A coroutine in the loop of another thread is told to come over, and nothing reaches a socket from there."""
+    hub = Hub()
+    app = app_of(Member, hub=hub)
+
+    def elsewhere() -> None:
+        asyncio.run(hub.broadcast("tea", Said(text="hi")))
+
+    async with serve(app) as server, connect(server, "/?room=tea") as ws:
+        await eventually(lambda: hub.rooms == {"tea": 1})
+        with pytest.raises(RuntimeError, match=r"another event loop: .* anyio\.from_thread\.run"):
+            await asyncio.to_thread(elsewhere)
+        await hub.broadcast("tea", Said(text="here"))
+        assert (await receive(ws))["data"] == {"text": "here"}

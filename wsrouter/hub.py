@@ -63,6 +63,7 @@ class Hub:
         self._entered = 0
         self._started = False
         self._starting: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._published = 0
         self._delivered = 0
 
@@ -126,6 +127,7 @@ class Hub:
 
         Raises:
             TypeError: the message is not of the sort that the room speaks.
+            RuntimeError: it is called in another event loop than that of the connections.
             ValueError: a text with a lone surrogate.
             ConfigurationError: the hub was not started, and its broker connects processes.
         """
@@ -189,6 +191,7 @@ class Hub:
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
         await self._start()
+        self._loop = asyncio.get_running_loop()
         self._connections[connection.id] = connection
         user = connection.user_id
         if user is not None:
@@ -221,6 +224,11 @@ class Hub:
         )
 
     async def _publish(self, publication: Publication) -> None:
+        if self._connections and self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "the connections of this hub live in another event loop: from a thread call it with"
+                " anyio.from_thread.run or asyncio.run_coroutine_threadsafe"
+            )
         await self._start()
         await self._broker.publish(publication)
 
