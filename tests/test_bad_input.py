@@ -259,8 +259,11 @@ async def test_invalid_utf8_harms_nobody_else(app: FastAPI, subtests: pytest.Sub
 
 
 async def test_details_are_few(app: FastAPI) -> None:
-    """A payload with thousands of mistakes is told the first of them: the answer is shorter than the message."""
+    """A payload with many mistakes is told the first of them, one with thousands how many there are."""
     async with serve(app) as server, connect(server, "/envelope") as ws:
-        await ws.send(json.dumps({"type": "sum", "data": ["x"] * 12000}))
+        await ws.send(json.dumps({"type": "sum", "data": ["x"] * 200}))
         details = json.loads(await ws.recv())["error"]["details"]
+        await ws.send(json.dumps({"type": "sum", "data": ["x"] * 12000}))
+        error = json.loads(await ws.recv())["error"]
     assert [detail["loc"] for detail in details] == [[place] for place in range(32)]
+    assert error == {"code": "invalid", "message": "The message is not valid, in 12000 places", "retry": False}

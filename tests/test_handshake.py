@@ -283,7 +283,7 @@ async def test_guards_constructor_and_on_connects_dependencies_share_one_deadlin
     events: list[str] = []
 
     async def slow(name: str) -> None:
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.4)
         events.append(name)
 
     async def guard() -> None:
@@ -301,7 +301,7 @@ async def test_guards_constructor_and_on_connects_dependencies_share_one_deadlin
         async def on_connect(self, dependency: Annotated[None, Depends(of_on_connect)]) -> None:
             events.append("on_connect")
 
-    router = WebSocketRouter(guards=[guard], limits=Limits(handshake=0.2))
+    router = WebSocketRouter(guards=[guard], limits=Limits(handshake=1.0))
     router.add_handler("/", Quiet)
     app = FastAPI()
     app.include_router(router)

@@ -18,6 +18,7 @@ LAYERS = [
     "wsrouter.errors",
     "wsrouter.limits",
     "wsrouter.messages",
+    "wsrouter.validation",
     "wsrouter.codecs",
     "wsrouter.rooms",
     "wsrouter.outbox",

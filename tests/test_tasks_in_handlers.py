@@ -179,7 +179,7 @@ async def an_httpx_call(address: str) -> str:
 
 
 async def an_httpx_call_that_times_out(address: str) -> str:
-    async with httpx.AsyncClient(timeout=0.05) as client:
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=0.05)) as client:
         try:
             await client.get(f"{address}/never")
         except httpx.ReadTimeout:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, TypeGuard, Union
 
 from pydantic import Field, StrictInt, StrictStr, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict, TypeIs
 
 from wsrouter.errors import WebSocketError
 from wsrouter.messages import Message
+from wsrouter.validation import MAX_ERRORS, invalid
 
 Frame: TypeAlias = str | bytes
 """``str`` is a text frame, ``bytes`` a binary frame."""
@@ -20,11 +21,6 @@ Id: TypeAlias = str | int
 MAX_ID_LENGTH: Final = 64
 MAX_ID: Final = 2**53 - 1
 _ID = Annotated[StrictStr, Field(max_length=MAX_ID_LENGTH)] | Annotated[StrictInt, Field(ge=-MAX_ID, le=MAX_ID)]
-
-MAX_DETAILS: Final = 32
-"""Validation errors that a client is told of one message."""
-MAX_KEY_LENGTH: Final = 64
-"""Characters of one key in the location of a validation error."""
 
 ABSENT: Final[Any] = object()
 """Marks a part of the envelope that is left out."""
@@ -45,44 +41,6 @@ class Unreadable(Exception):
         super().__init__(error)
         self.error = error
         self.id = id
-
-
-_QUOTING: Final[Mapping[str, str]] = {
-    "byte_size_unit": "Input should have a valid unit",
-    "import_error": "Input should be a valid python path",
-    "union_tag_invalid": "Input should have a {discriminator} that is one of {expected_tags}",
-    "uuid_parsing": "Input should be a valid UUID",
-    "zoneinfo_str": "Input should be a valid timezone",
-}
-"""What is said in place of pydantic's messages that have a part of the input in them, by type of error."""
-
-
-def readable_errors(errors: list[ErrorDetails] | list[Any]) -> list[dict[str, Any]]:
-    """Return validation errors as a client may see them: where and what, never a value of the input.
-
-    There are at most `MAX_DETAILS`, and a key in a location is cut to `MAX_KEY_LENGTH` characters: both come
-    from the client.
-    """
-    return [
-        {
-            "type": error["type"],
-            "loc": [part[:MAX_KEY_LENGTH] if isinstance(part, str) else part for part in error["loc"]],
-            "msg": _message_of(error),
-        }
-        for error in errors[:MAX_DETAILS]
-    ]
-
-
-def _message_of(error: ErrorDetails | Any) -> str:
-    message: str = error["msg"]
-    instead = _QUOTING.get(error["type"])
-    return message if instead is None else instead.format(**error.get("ctx", {}))
-
-
-def invalid(exc: ValidationError) -> WebSocketError:
-    """Return the error that answers a payload which does not validate."""
-    details = exc.errors(include_url=False, include_input=False)
-    return WebSocketError("invalid", "The message is not valid", details=readable_errors(details))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +226,9 @@ class JSONCodec(Codec):
                 return explain(frame)
             try:
                 return validate(frame)
-            except ValidationError:
+            except ValidationError as exc:
+                if exc.error_count() > MAX_ERRORS:  # only a payload has so many: to look at all would hold the loop
+                    raise Unreadable(invalid(exc), lenient_id(frame)) from None
                 return explain(frame)
 
         return decode

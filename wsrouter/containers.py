@@ -73,14 +73,18 @@ def is_pending(value: object) -> bool:
 async def start(container: Container) -> None:
     """Initialise the resources of a container, if nobody did yet."""
     _, users = _started.get(id(container), (container, 0))
-    if users == 0:
-        await _finished(container.init_resources())
     _started[id(container)] = (container, users + 1)
+    if users == 0:
+        try:
+            await _finished(container.init_resources())
+        except BaseException:
+            del _started[id(container)]
+            raise
 
 
 async def stop(container: Container) -> None:
     """Shut the resources of a container down, if nobody else uses them."""
-    _, users = _started.pop(id(container))
+    _, users = _started.pop(id(container), (container, 1))
     if users > 1:
         _started[id(container)] = (container, users - 1)
     else:

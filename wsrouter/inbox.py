@@ -168,6 +168,10 @@ class Inbox(Generic[ItemT]):
             self._reader.cancel()
             await wait_for_end(self._reader)
 
+    def forget(self) -> None:
+        """Let go of the callbacks, when all is over."""
+        del self._read, self._overflow, self._failed
+
     def _taken(self, item: ItemT) -> None:
         self._bytes -= item.size
         if self._room is not None and not self._room.done():

@@ -13,13 +13,13 @@ from uuid import UUID
 from starlette.websockets import WebSocket
 
 from wsrouter._fastapi import RequestParameters, overrides_of, take_place
-from wsrouter.codecs import readable_errors
 from wsrouter.connection import Connection
 from wsrouter.containers import is_pending
 from wsrouter.errors import Deny
 from wsrouter.frames import CloseInfo
 from wsrouter.signatures import Kind
 from wsrouter.tasks import in_thread
+from wsrouter.validation import readable_errors
 
 _IMMUTABLE: Final = (str, int, float, NoneType, bytes, Enum, UUID, Decimal, date, time, timedelta)
 

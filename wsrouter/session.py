@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from starlette.websockets import WebSocket
 
 from wsrouter._fastapi import raw_channels
-from wsrouter.calls import Call, Cause
+from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.connection import Connection, message_encoder
 from wsrouter.dispatch import Dispatcher
@@ -105,7 +104,7 @@ class Session:
             if cancelled is None:
                 logger.exception("%r: the session failed", connection)
             connection.start_close(1011 if cancelled is None else 1012, "")
-        self._end_calls("ended")
+        self._end_calls()
         cancelled = await self._leave() or cancelled
         if began and chain.on_disconnect is not None:
             await self._disconnect(dispatcher, chain.on_disconnect)
@@ -159,7 +158,7 @@ class Session:
 
     async def _dispatch(self, dispatcher: Dispatcher, most: int) -> None:
         """Handle messages until there are no more: one at a time here, or up to ``most`` in tasks."""
-        inbox, timeout, done = self._inbox, self._chain.limits.message_timeout, self._intake.done
+        inbox, done = self._inbox, self._intake.done
         while (call := await inbox.next()) is not None:
             if most > 1:
                 await self._spawn(dispatcher, call)
@@ -168,7 +167,7 @@ class Session:
                 continue
             self._current = call
             call.task = self._task
-            timer = None if timeout is None else self._limit(call, timeout)
+            timer = self._limit(call)
             handling = dispatcher.handle(call, done)
             try:  # `drive`, spelled out: every message pays for this
                 yielded = handling.send(None)
@@ -185,11 +184,14 @@ class Session:
 
     async def _spawn(self, dispatcher: Dispatcher, call: Call) -> None:
         """Handle a call in a task of its own, after what it needs of the connection scope was opened here."""
+        timer = self._limit(call)
         try:
             await drive(dispatcher.open_lasting(self._begin(call)), self._inbox.suspended)
         except (Exception, asyncio.CancelledError) as exc:
             if self._cancelled_from_outside(call, exc):
                 raise
+            if timer is not None:
+                timer.cancel()
             await drive(dispatcher.fail(call, exc, self._intake.done), self._inbox.suspended)
             return
         finally:
@@ -200,8 +202,7 @@ class Session:
             self._tasks = {}
         self._tasks[task] = call
         task.add_done_callback(self._task_done)
-        if self._chain.limits.message_timeout is not None:
-            timer = self._limit(call, self._chain.limits.message_timeout)
+        if timer is not None:
             task.add_done_callback(lambda _: timer.cancel())
 
     def _begin(self, call: Call) -> Call:
@@ -211,9 +212,11 @@ class Session:
             asyncio.get_running_loop().call_soon(call.cancel, "ended")
         return call
 
-    def _limit(self, call: Call, timeout: float) -> asyncio.TimerHandle:
-        cancel: Callable[[Cause], object] = (lambda _: None) if call.streams else call.cancel
-        return asyncio.get_running_loop().call_later(timeout, cancel, "timeout")
+    def _limit(self, call: Call) -> asyncio.TimerHandle | None:
+        timeout = self._chain.limits.message_timeout
+        if timeout is None or call.streams:
+            return None
+        return asyncio.get_running_loop().call_later(timeout, call.cancel, "timeout")
 
     def _cancelled_from_outside(self, call: Call, exc: BaseException) -> bool:
         call.end()
@@ -250,13 +253,13 @@ class Session:
         if self._handshake is not None:
             self._handshake.left()
         if self._chain.table.cls.cancel_on_disconnect:
-            self._end_calls("ended")
+            self._end_calls()
         for call in self._running():
             if call.streams:
                 call.cancel("ended")
         if self._drain is None:
             drain = self._chain.limits.drain
-            self._drain = asyncio.get_running_loop().call_later(drain, self._end_drain)
+            self._drain = asyncio.get_running_loop().call_later(drain, self._end_calls, True)
         if not still_listening:
             self._inbox.end()
 
@@ -269,15 +272,10 @@ class Session:
         running = [] if self._tasks is None else list(self._tasks.values())
         return running if self._current is None else [self._current, *running]
 
-    def _end_calls(self, cause: Cause) -> None:
+    def _end_calls(self, again: bool = False) -> None:
         self._drop_waiting()
         for call in self._running():
-            call.cancel(cause)
-
-    def _end_drain(self) -> None:
-        self._drop_waiting()
-        for call in self._running():
-            call.cancel("ended", again=True)
+            call.cancel("ended", again=again)
 
     def _drop_waiting(self) -> None:
         for call in self._inbox.drop():
@@ -308,6 +306,10 @@ class Session:
         finally:
             if self._scope.stack is not None:
                 await self._close_scope(self._scope.stack)
+            # What refers back to this session would keep all of it for the garbage collector.
+            self._connection.forget()
+            self._inbox.forget()
+            del self._intake
 
     async def _close_scope(self, stack: AsyncExitStack) -> None:
         try:

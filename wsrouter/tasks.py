@@ -125,24 +125,26 @@ async def shielded(work: Awaitable[T], timeout: float) -> T:
 
 
 async def insist(work: Callable[[], Awaitable[object]], timeout: float) -> asyncio.CancelledError | None:
-    """Do work in the current task, and once more if a cancellation of the task met it; return that cancellation.
+    """Do work in the current task, again if a cancellation of the task met it; return the first cancellation.
 
     Args:
-        work: what to do; what was done already has to be skipped the second time.
+        work: what to do; what was done already has to be skipped the next time.
         timeout: seconds for both together.
 
     Raises:
         TimeoutError: it was not done in time.
     """
     async with asyncio.timeout(timeout) as deadline:
-        try:
-            await work()
-        except asyncio.CancelledError as exc:
-            if deadline.expired() or not current_task().cancelling():
-                raise
-            await work()
-            return exc
-    return None
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                await work()
+            except asyncio.CancelledError as exc:
+                if deadline.expired() or not current_task().cancelling():
+                    raise
+                cancelled = cancelled or exc
+            else:
+                return cancelled
 
 
 async def first_of(tasks: "Iterable[asyncio.Task[Any]]") -> None:

@@ -164,6 +164,10 @@ class Writer:
             if cancelled is not None:
                 raise cancelled
 
+    def forget(self) -> None:
+        """Let go of the callback, when all is over."""
+        self.on_close = lambda: None
+
     async def _transmit(self, event: Event) -> None:
         """Hand one event to the server: with a deadline, but without its cost where the server takes it at once."""
         sending = self._send(event)
