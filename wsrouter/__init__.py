@@ -2,7 +2,7 @@
 
 from wsrouter.codecs import Codec, JSONCodec
 from wsrouter.connection import Connection
-from wsrouter.errors import ConfigurationError, Deny, Disconnect, WebSocketError, WSRouterError
+from wsrouter.errors import BrokerError, ConfigurationError, Deny, Disconnect, WebSocketError, WSRouterError
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, on
 from wsrouter.hub import Hub, HubStats, RoomOptions
@@ -12,6 +12,7 @@ from wsrouter.router import WebSocketRouter
 from wsrouter.signatures import ConnectionScoped
 
 __all__ = [
+    "BrokerError",
     "CloseInfo",
     "Codec",
     "ConfigurationError",

@@ -4,7 +4,8 @@ WSRouterError
 ├── ConfigurationError        fix the code; raised at registration or at application start
 ├── Deny                      turn a connection away; also an ``HTTPException``
 ├── WebSocketError            tell the client and go on
-└── Disconnect                close the connection
+├── Disconnect                close the connection
+└── BrokerError               retry or degrade: what connects processes did not answer
 """
 
 from collections.abc import Mapping
@@ -61,6 +62,11 @@ def error_code(status: int) -> str:
 def status_of(code: str) -> int:
     """Return the HTTP status that an error code stands for; 400 for a code of the application's own."""
     return _STATUSES.get(code, 400)
+
+
+def denial_status(code: int) -> int:
+    """Return the HTTP status that a close code stands for; 403 for one that the table does not have."""
+    return next((status for status, known in _CLOSE_CODES.items() if known == code), 403)
 
 
 def is_close_code(code: int) -> bool:
@@ -178,6 +184,19 @@ class Disconnect(WSRouterError):
         super().__init__(code, reason)
         self.code = code
         self.reason = cut_reason(reason)
+
+
+class BrokerError(WSRouterError):
+    """What connects processes (Redis) failed or did not answer in time.
+
+    Args:
+        message: what was tried and what came, for the log.
+        outcome_unknown: whether what was asked for may have happened all the same.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
 
 
 def from_http(exc: HTTPException) -> WebSocketError:

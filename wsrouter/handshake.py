@@ -14,7 +14,8 @@ from wsrouter.calls import Attempt, Cause
 from wsrouter.chain import Chain
 from wsrouter.connection import Connection
 from wsrouter.denial import denial_of, deny
-from wsrouter.errors import Deny
+from wsrouter.errors import Deny, denial_status
+from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope
@@ -81,6 +82,11 @@ class Handshake:
         finally:
             attempt.end()
             timer.cancel()
+        if self._connection.turned_away is not None:
+            denial = _denial_of(self._connection.turned_away)
+            await self._unwind(admitted.stack, denial)
+            await self._turn_away(denial)
+            return None
         try:
             if self._left:
                 raise ConnectionResetError("the client left during the handshake")
@@ -97,7 +103,7 @@ class Handshake:
     async def _prepare(self) -> Admitted:
         chain, scope, attempt = self._chain, self._scope, self._attempt
         attempt.begin()
-        scope.checkpoint = attempt.begin
+        scope.checkpoint = self._go_on
         await self._pass_guards()
         scope.checkpoint = None
         handler = chain.table.cls.__new__(chain.table.cls)
@@ -132,6 +138,12 @@ class Handshake:
             attempt.end()
             await self._close(stack)
         attempt.begin()
+
+    def _go_on(self) -> None:
+        """Raise where the handshake is not to go on after a guard that admits."""
+        self._attempt.begin()
+        if self._connection.turned_away is not None:
+            raise _denial_of(self._connection.turned_away)
 
     def _interrupt(self, cause: Cause) -> None:
         if not self._failed:
@@ -186,6 +198,10 @@ class Handshake:
             await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
         except (OSError, RuntimeError):
             logger.debug("%r: the client left during the handshake", self._connection)
+
+
+def _denial_of(close: CloseInfo) -> Deny:
+    return Deny(denial_status(close.code), code=close.code, reason=close.reason)
 
 
 def too_long() -> Deny:

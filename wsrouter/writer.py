@@ -48,11 +48,14 @@ class Writer:
         "_writing",
         "limits",
         "on_close",
+        "turned_away",
     )
 
     def __init__(self, send: Send, limits: Limits, on_close: Callable[[], object]) -> None:
         self.limits = limits
         self.on_close = on_close
+        self.turned_away: CloseInfo | None = None
+        """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
         self._send = send
         self._accepted = False
         self._close: CloseInfo | None = None
@@ -137,6 +140,13 @@ class Writer:
         self._queue({"type": "websocket.close", "code": code, "reason": reason}, 0)
         self._wake()
         self.on_close()
+
+    def turn_away(self, code: int, reason: str) -> None:
+        """Close, or if the handshake is not through yet see to it that it is denied; for who ends it from outside."""
+        if self._accepted:
+            self.start_close(code, reason)
+        elif self.turned_away is None:
+            self.turned_away = CloseInfo(code, cut_reason(reason), "server")
 
     async def flushed(self) -> None:
         """Wait until what is queued is sent, for at most ``Limits.close`` seconds."""

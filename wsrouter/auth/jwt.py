@@ -8,8 +8,8 @@ from typing import Any, Final
 import jwt
 from starlette.requests import HTTPConnection
 
-from wsrouter.auth.base import Authenticator, Principal
 from wsrouter.errors import ConfigurationError, Deny
+from wsrouter.identity import Authenticator, Principal
 
 logger = logging.getLogger("wsrouter")
 
