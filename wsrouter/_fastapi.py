@@ -10,12 +10,14 @@ import inspect
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Annotated, Any, Final
 
 from fastapi import UploadFile, params
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, request_params_to_args
 from fastapi.routing import RouteContext
+from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive
 from starlette.websockets import WebSocket
@@ -108,7 +110,7 @@ def take_place(concurrency: Any) -> AbstractAsyncContextManager[Any]:
 
 def raw_channels(websocket: WebSocket) -> tuple[Receive, Send]:
     """Return the ``receive`` and ``send`` of a WebSocket as coroutine functions, without Starlette's state machine."""
-    receive, send = websocket._receive, websocket._send
+    receive, send = websocket._receive, _past_exception_handlers(websocket._send)
 
     async def plain_receive() -> Message:
         return await receive()
@@ -121,6 +123,32 @@ def raw_channels(websocket: WebSocket) -> tuple[Receive, Send]:
         receive if inspect.iscoroutinefunction(receive) else plain_receive,
         send if inspect.iscoroutinefunction(send) else plain_send,
     )
+
+
+def _find_sender() -> tuple[CodeType, int] | None:
+    """Return the code of what Starlette wraps around every ``send`` for its exception handlers, and the wrapped cell.
+
+    ``None`` if it does more than to note whether an HTTP response has begun, which a WebSocket never does.
+    """
+    for outer in wrap_app_handling_exceptions.__code__.co_consts:
+        for sender in outer.co_consts if isinstance(outer, CodeType) else ():
+            if isinstance(sender, CodeType) and "send" in sender.co_freevars:
+                texts = {const for const in sender.co_consts if isinstance(const, str)}
+                return (sender, sender.co_freevars.index("send")) if texts == _NOTED else None
+    return None
+
+
+_NOTED: Final = {"type", "http.response.start"}
+_SENDER: Final = _find_sender()
+
+
+def _past_exception_handlers(send: Any) -> Any:
+    """Return the ``send`` that Starlette's exception handlers wrap twice, at a coroutine per frame each."""
+    if _SENDER is not None:
+        code, cell = _SENDER
+        while getattr(send, "__code__", None) is code:
+            send = send.__closure__[cell].cell_contents
+    return send
 
 
 def dependencies_of(route: Any) -> list[params.Depends]:

@@ -40,7 +40,7 @@ class Layer:
 class Bound:
     """A method of the handler class with its plan in this chain."""
 
-    __slots__ = ("direct", "function", "injected", "name", "streams", "threaded")
+    __slots__ = ("call", "direct", "function", "injected", "name", "plan", "streams", "threaded")
 
     def __init__(self, method: Method, injected: Injected, *, direct: bool) -> None:
         self.name = method.needs.owner
@@ -48,8 +48,12 @@ class Bound:
         self.streams = method.kind is Kind.ASYNC_GENERATOR
         self.threaded = method.kind is Kind.SYNC
         self.injected = injected
-        self.direct = direct
-        """Whether it can be awaited as it is: no dependencies, no middleware, no thread, no stream."""
+        self.plan = injected.plan
+        """The plan where there are no overrides."""
+        self.direct = direct and method.kind is Kind.ASYNC and self.plan.plain
+        """Whether it can be awaited as it is, after nothing but coroutine functions that depend on each other: no
+        middleware, no thread, no stream, nothing to be closed or cached."""
+        self.call = self.plan.written_out(self.function) if self.direct else self.function
 
 
 class Chain:
@@ -136,8 +140,7 @@ class Chain:
 
     def _bind(self, method: Method, owner: Owner) -> Bound:
         injected = self._inject(method.needs, owner)
-        direct = injected.plan.empty and not self.middleware and method.kind is Kind.ASYNC
-        return Bound(method, injected, direct=direct)
+        return Bound(method, injected, direct=not self.middleware)
 
 
 _json = JSONCodec()

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from wsrouter.codecs import Codec, Frame
-from wsrouter.frames import CloseInfo, Send
+from wsrouter.frames import Send
 from wsrouter.limits import Limits
 from wsrouter.messages import Message
 from wsrouter.writer import Writer
@@ -122,11 +122,6 @@ class Connection(Writer):
     def pending_bytes(self) -> int:
         """Bytes that wait to be sent because the client does not read fast enough."""
         return 0 if self._outbox is None else self._outbox.bytes
-
-    @property
-    def closed(self) -> CloseInfo | None:
-        """How it ended or is being ended, ``None`` while it is open."""
-        return self._close
 
     async def send(self, message: Any) -> None:
         """Send a message to this client, after everything that was sent before.

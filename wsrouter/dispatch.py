@@ -54,11 +54,11 @@ class Dispatcher:
             if bound is None:
                 assert call.failure is not None, "a message without a method has a failure"
                 reply = self._failed(call, call.failure)
-            elif bound.direct:
+            elif bound.direct and (bound.plan.empty or not self._scope.overrides()):
                 if call.cause is not None:
                     call.begin()
                 call.open = True
-                result = await bound.function(self._handler, call.data)
+                result = await bound.call(self._handler, call.data)
                 call.open = False
                 if call.cause is not None:
                     call.end()

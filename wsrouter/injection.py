@@ -291,10 +291,9 @@ class Injected:
         plan = self.plan
         if plan.empty:
             return plan
-        overrides = overrides_of(scope.app)
-        if not overrides and not scope.overridden:
+        if not scope.overrides():
             return plan
-        return self._planned(overrides, scope.values.keys())
+        return self._planned(overrides_of(scope.app), scope.values.keys())
 
     def _planned(self, overrides: Mapping[Any, Any], kept: Collection[Hashable] | None) -> Plan:
         plan = Planner(self._path, self._guards, overrides, kept).plan(self.needs, self.owner)

@@ -57,7 +57,7 @@ class Intake:
             return None
         text = event.get("text")
         frame: Frame = event["bytes"] if text is None else text
-        size = size_of(frame)
+        size = len(frame) if text is None or text.isascii() else size_of(frame)
         if size > self._limit:
             self._connection.start_close(1009, f"a message has at most {self._limit} bytes")
             return None

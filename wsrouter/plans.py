@@ -1,6 +1,6 @@
 """Plans: what a callable needs as a list of direct calls, and the connection scope in which they run."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -17,7 +17,7 @@ from wsrouter.connection import Connection
 from wsrouter.containers import is_pending
 from wsrouter.errors import Deny
 from wsrouter.frames import CloseInfo
-from wsrouter.signatures import Kind
+from wsrouter.signatures import Kind, name_of
 from wsrouter.tasks import in_thread
 from wsrouter.validation import readable_errors
 
@@ -81,6 +81,10 @@ class ConnectionScope:
         """Called after every guard; raises where the handshake is not to go on."""
         self._websocket: HandshakeWebSocket | None = None
         self._requests: dict[RequestParameters, dict[str, Any]] | None = None
+
+    def overrides(self) -> bool:
+        """Whether the application has any overrides now, or had them when the connection began."""
+        return self.overridden or bool(getattr(self.app, "dependency_overrides", None))
 
     def websocket(self) -> WebSocket:
         if self._websocket is None:
@@ -166,11 +170,13 @@ class Plan:
     request: RequestParameters | None
     size: int
     empty: bool = field(init=False)
+    plain: bool = field(init=False)
     yields: bool = field(init=False)
     lasting: Sequence[Step] = field(init=False)
 
     def __post_init__(self) -> None:
         self.empty = not self.steps and self.request is None
+        self.plain = self.request is None and all(step.plain for step in self.steps)
         self.yields = any(step.yields and not step.lasting for step in self.steps)
         self.lasting = [step for step in self.steps if step.lasting]
 
@@ -196,12 +202,32 @@ class Plan:
             arguments.update(scope.request_values(self.request))
         return arguments
 
+    def written_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a coroutine function that takes every step and then calls ``function`` with what it is given.
+
+        For a plan that is `plain`. It is compiled, since a loop over steps costs a message several times as much.
+        """
+        if self.empty:
+            return function
+        lines = [f"    value{step.slot} = await call{step.slot}({_keywords(step.arguments)})" for step in self.steps]
+        lines.append(f"    return await function(handler, payload, {_keywords(self.arguments)})")
+        names: dict[str, Any] = {f"call{step.slot}": step.call for step in self.steps}
+        names["function"] = function
+        source = "\n".join(["async def call(handler, payload):", *lines])
+        exec(compile(source, f"<dependencies of {name_of(function)}>", "exec"), names)
+        written: Callable[..., Any] = names["call"]
+        return written
+
     async def open_lasting(self, scope: ConnectionScope) -> None:
         """Open what lives as long as the connection, in the task that will close it."""
         if any(step.key is not None and step.key not in scope.values for step in self.lasting):
             values: list[Any] = [None] * self.size
             for step in self.lasting:
                 await _take(step, values, scope, None)
+
+
+def _keywords(arguments: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name}=value{slot}" for name, slot in arguments)
 
 
 _YIELDS: Final = frozenset({Do.ASYNC_GENERATOR, Do.GENERATOR})

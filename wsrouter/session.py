@@ -159,6 +159,7 @@ class Session:
     async def _dispatch(self, dispatcher: Dispatcher, most: int) -> None:
         """Handle messages until there are no more: one at a time here, or up to ``most`` in tasks."""
         inbox, done = self._inbox, self._intake.done
+        timed = self._chain.limits.message_timeout is not None
         while (call := await inbox.next()) is not None:
             if most > 1:
                 await self._spawn(dispatcher, call)
@@ -167,7 +168,7 @@ class Session:
                 continue
             self._current = call
             call.task = self._task
-            timer = self._limit(call)
+            timer = self._limit(call) if timed else None
             handling = dispatcher.handle(call, done)
             try:  # `drive`, spelled out: every message pays for this
                 yielded = handling.send(None)

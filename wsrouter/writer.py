@@ -38,7 +38,6 @@ class Writer:
     __slots__ = (
         "_accepted",
         "_below_bound",
-        "_close",
         "_gone",
         "_outbox",
         "_send",
@@ -46,6 +45,7 @@ class Writer:
         "_wake_writer",
         "_writer",
         "_writing",
+        "closed",
         "limits",
         "on_close",
         "turned_away",
@@ -58,7 +58,8 @@ class Writer:
         """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
         self._send = send
         self._accepted = False
-        self._close: CloseInfo | None = None
+        self.closed: CloseInfo | None = None
+        """How it ended or is being ended, ``None`` while it is open."""
         self._gone = False
         self._sends = 0
         self._outbox: Outbox[Event] | None = None
@@ -82,12 +83,12 @@ class Writer:
 
     async def write(self, frame: Frame) -> None:
         """Send a frame; see `Connection.send`."""
-        if self._close is not None:
+        if self.closed is not None:
             await asyncio.sleep(0)  # a loop that does nothing but send would hold up everybody else
             return
         if not self._accepted:
             raise RuntimeError("The connection is not accepted yet: guards and constructors can't send; on_connect can")
-        event = event_of(frame)
+        event: Event = {"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame}
         if self._writing or self._outbox:
             self._queue(event, size_of(frame))
             if self._outbox is not None and self._outbox.full:
@@ -117,7 +118,7 @@ class Writer:
 
     def publish(self, event: Event, size: int) -> None:
         """Queue a publication; it never waits. A full outbox closes the connection with 4508."""
-        if self._close is not None or not self._accepted:
+        if self.closed is not None or not self._accepted:
             return
         if self._outbox is not None and self._outbox.full:
             self.start_close(SLOW_CONSUMER, "slow consumer", discard=True)
@@ -128,12 +129,12 @@ class Writer:
         """Queue the close frame; nothing is sent after it. The first close counts, later ones do nothing."""
         if not is_close_code(code):
             raise ValueError(f"close({code}): no endpoint may send that close code; use 1000 or 3000 to 4999")
-        if self._close is not None:
+        if self.closed is not None:
             return
         if not self._accepted:
             raise RuntimeError("The connection is not accepted yet: raise Deny to turn it away")
         reason = cut_reason(reason)
-        self._close = CloseInfo(code, reason, "server")
+        self.closed = CloseInfo(code, reason, "server")
         if discard and self._outbox is not None:
             self._outbox.clear()
         self._release_senders()
@@ -155,8 +156,8 @@ class Writer:
 
     def lost(self, close: CloseInfo) -> None:
         """Note that the client has left: nothing can be sent any more."""
-        if self._close is None or self._close is LOST:
-            self._close = close
+        if self.closed is None or self.closed is LOST:
+            self.closed = close
         self._gone = True
         if self._outbox is not None:
             self._outbox.clear()
@@ -166,8 +167,8 @@ class Writer:
 
     async def aclose(self) -> None:
         """End the writer."""
-        if self._close is None:
-            self._close = CloseInfo(1006, by="server")
+        if self.closed is None:
+            self.closed = CloseInfo(1006, by="server")
         if self._writer is not None:
             self._writer.cancel()
             cancelled = await wait_for_end(self._writer, self.limits.close)
@@ -203,13 +204,13 @@ class Writer:
             self.lost(LOST)
             return
         logger.error("%r: sending failed", self, exc_info=exc)
-        if self._close is None:
+        if self.closed is None:
             self.start_close(1011, "internal error", discard=True)
         else:
             self.lost(LOST)
 
     def _stalled(self) -> None:
-        if self._close is None:
+        if self.closed is None:
             self.start_close(SLOW_CONSUMER, "slow consumer", discard=True)
 
     def _queue(self, event: Event, size: int) -> None:
