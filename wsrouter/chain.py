@@ -135,11 +135,11 @@ class Chain:
         hub: Hub | None = _innermost(layers, "hub")
         return Owner(layers[0].own_hub if hub is None else hub, _innermost(layers, "container"))
 
-    def _inject(self, needs: Needs, owner: Owner) -> Injected:
-        return Injected(needs, owner, self.path, self._guards)
+    def _inject(self, needs: Needs, owner: Owner, before: Sequence[Dependency] = ()) -> Injected:
+        return Injected(needs, owner, self.path, self._guards, before=before)
 
     def _bind(self, method: Method, owner: Owner) -> Bound:
-        injected = self._inject(method.needs, owner)
+        injected = self._inject(method.needs, owner, method.guards)
         return Bound(method, injected, direct=not self.middleware)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar, overload
 
 from fastapi import params
@@ -16,11 +17,19 @@ Guard: TypeAlias = Callable[..., Any] | params.Depends
 MARK: Final = "__wsrouter_on__"
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What `on` says of a method."""
+
+    type: str | None = None
+    guards: Sequence[Guard] = ()
+
+
 @overload
 def on(type: FunctionT, /) -> FunctionT: ...
 @overload
-def on(type: str | None = None, /) -> Callable[[FunctionT], FunctionT]: ...
-def on(type: Any = None, /) -> Any:
+def on(type: str | None = None, /, *, guards: Sequence[Guard] = ()) -> Callable[[FunctionT], FunctionT]: ...
+def on(type: Any = None, /, *, guards: Sequence[Guard] = ()) -> Any:
     """Register a method of a handler for one type of message.
 
     The first parameter is the payload, validated; all others are injected. What the method returns is the
@@ -28,6 +37,9 @@ def on(type: Any = None, /) -> Any:
 
     Args:
         type: the message type; by default that of the `Message` that the payload is annotated with.
+        guards: dependencies that are solved for every message, before all others of the method, in this order. One
+            that raises `Deny` answers with an error frame (403: ``forbidden``), and the method is not called. One that
+            the router lists as well runs again.
 
     Raises:
         ConfigurationError: it is a class; where the handler is registered, for a payload without annotation,
@@ -38,11 +50,11 @@ def on(type: Any = None, /) -> Any:
             f"@on({type.__name__}): the message class is read from the annotation of the payload; write @on alone"
         )
     if callable(type):
-        setattr(type, MARK, None)
+        setattr(type, MARK, Registration())
         return type
 
     def mark(function: FunctionT) -> FunctionT:
-        setattr(function, MARK, type)
+        setattr(function, MARK, Registration(type, guards))
         return function
 
     return mark

@@ -1,13 +1,12 @@
 """From what a callable needs to the plan that calls it, for one chain of routers."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from anyio import CapacityLimiter
 from dependency_injector.containers import Container
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
@@ -18,37 +17,7 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.plans import ConnectionScope, Do, Plan, Step
 from wsrouter.signatures import Dependency, Given, Kind, Needs, Provided, name_of, needs_of
-from wsrouter.tasks import in_thread
-
-
-def _entering(needs: Needs) -> Callable[..., AbstractAsyncContextManager[Any]]:
-    if needs.kind is Kind.ASYNC_GENERATOR:
-        return asynccontextmanager(needs.call)
-    make = contextmanager(needs.call)
-
-    @asynccontextmanager
-    async def enter(**arguments: Any) -> AsyncGenerator[Any]:
-        manager = make(**arguments)
-        entered = False
-        value = None
-
-        def begin() -> None:
-            nonlocal entered, value
-            value = manager.__enter__()
-            entered = True
-
-        # The exit has a place of its own in the pool: one that waits for others to finish would deadlock.
-        place = CapacityLimiter(1)
-        try:
-            await in_thread(begin)
-            yield value
-        except BaseException as exc:
-            if not entered or not await in_thread(manager.__exit__, type(exc), exc, exc.__traceback__, limiter=place):
-                raise
-        else:
-            await in_thread(manager.__exit__, None, None, None, limiter=place)
-
-    return enter
+from wsrouter.tasks import manager_in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +46,11 @@ def _parameters_of_override(needs: Needs, path: str) -> RequestParameters | None
     return needs.parameters(path)
 
 
+def entering(needs: Needs) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Return what opens and closes a dependency that yields, a plain generator in the thread pool."""
+    return asynccontextmanager(needs.call) if needs.kind is Kind.ASYNC_GENERATOR else manager_in_thread(needs.call)
+
+
 class Planner:
     """Makes plans for the callables of one chain of routers.
 
@@ -103,9 +77,19 @@ class Planner:
         self._slots: dict[Hashable, int] = {}
         self._size = 0
         self._solving_guards = False
+        self._fresh: dict[Callable[..., Any], int] = {}
 
-    def plan(self, needs: Needs, owner: Owner) -> Plan:
-        """Return the plan of a callable."""
+    def plan(self, needs: Needs, owner: Owner, before: Sequence[Dependency] = ()) -> Plan:
+        """Return the plan of a callable.
+
+        Args:
+            needs: what it needs.
+            owner: whose hub and container it gets.
+            before: guards of its own, which are solved afresh and before all else.
+        """
+        for guard in before:
+            slot = self._dependency(guard, owner, lasting=None, scopes=(), fresh=True)
+            self._fresh.setdefault(guard.needs.call, slot)
         arguments = self._arguments(needs, owner, lasting=None, scopes=())
         return Plan(self._steps, arguments, self._parameters(needs), self._size)
 
@@ -137,7 +121,13 @@ class Planner:
         return tuple(arguments)
 
     def _dependency(
-        self, dependency: Dependency, owner: Owner, *, lasting: Hashable | None, scopes: tuple[str, ...]
+        self,
+        dependency: Dependency,
+        owner: Owner,
+        *,
+        lasting: Hashable | None,
+        scopes: tuple[str, ...],
+        fresh: bool = False,
     ) -> int:
         """Plan a dependency, and return the slot of its value.
 
@@ -146,13 +136,16 @@ class Planner:
             owner: whose hub and container it gets, unless it is a guard.
             lasting: key of what lives as long as the connection and needs it, ``None`` where nothing does.
             scopes: those of ``Security`` around it.
+            fresh: whether it is solved here although the connection may keep its value as that of a guard.
         """
         declared = dependency.needs.call
+        if declared in self._fresh and lasting is None and dependency.use_cache:
+            return self._fresh[declared]
         call = self._overrides.get(declared, declared)
         needs = dependency.needs if call is declared else _needs_of_override(call)
         replaced = _replaced(dependency.needs, self._overrides)
         scopes = (*scopes, *(scope for scope in dependency.scopes if scope not in scopes))
-        listing = self._listing(declared, needs, scopes)
+        listing = None if fresh else self._listing(declared, needs, scopes)
         is_guard = False
         key: Hashable | None = None
         if listing is not None:
@@ -175,7 +168,7 @@ class Planner:
             return self._slots[place]
         slot = self._step(
             Do(int(needs.kind)),
-            _entering(needs) if needs.kind.yields else needs.call,
+            entering(needs) if needs.kind.yields else needs.call,
             arguments=self._arguments(needs, owner, lasting=lasting, scopes=scopes),
             lasting=key is not None,
             name=name_of(needs.call),
@@ -263,12 +256,13 @@ class Injected:
         path: the whole path of the route.
         guards: mapping of a guard of the chain to the places that list it.
         ends: whether there is an end at which its dependencies are closed.
+        before: guards of its own, solved before all else whenever it is called.
 
     Raises:
         ConfigurationError: a dependency yields, and there is no such end.
     """
 
-    __slots__ = ("_ends", "_guards", "_path", "needs", "owner", "plan")
+    __slots__ = ("_before", "_ends", "_guards", "_path", "needs", "owner", "plan")
 
     def __init__(
         self,
@@ -278,12 +272,14 @@ class Injected:
         guards: Mapping[Callable[..., Any], Sequence[Listing]],
         *,
         ends: bool = True,
+        before: Sequence[Dependency] = (),
     ) -> None:
         self.needs = needs
         self.owner = owner
         self._path = path
         self._guards = guards
         self._ends = ends
+        self._before = before
         self.plan = self._planned({}, None)
 
     def current(self, scope: ConnectionScope) -> Plan:
@@ -296,7 +292,7 @@ class Injected:
         return self._planned(overrides_of(scope.app), scope.values.keys())
 
     def _planned(self, overrides: Mapping[Any, Any], kept: Collection[Hashable] | None) -> Plan:
-        plan = Planner(self._path, self._guards, overrides, kept).plan(self.needs, self.owner)
+        plan = Planner(self._path, self._guards, overrides, kept).plan(self.needs, self.owner, self._before)
         if plan.yields and not self._ends:
             name = next(step.name for step in plan.steps if step.yields and not step.lasting)
             raise ConfigurationError(

@@ -1,7 +1,7 @@
 """What a handler class declares, worked out and checked when it is registered."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from types import NoneType, UnionType
@@ -15,11 +15,11 @@ from wsrouter.annotations import parameters_of, unfolded
 from wsrouter.codecs import Frame, Schema, adapter, dump, is_message
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import checked
-from wsrouter.handler import MARK, WebSocketHandler
+from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
 from wsrouter.options import check_instance, guard_needs, listed, middleware_needs
-from wsrouter.signatures import Given, Kind, Needs, kind_of, needs_of
+from wsrouter.signatures import Dependency, Given, Kind, Needs, kind_of, needs_of
 
 Reads = Literal["text", "bytes", "frame", "json", "envelope"]
 
@@ -31,6 +31,8 @@ class Method:
     function: Callable[..., Any]
     needs: Needs
     name: str
+    guards: tuple[Dependency, ...] = ()
+    """What is solved for every message before all else."""
 
     @property
     def kind(self) -> Kind:
@@ -62,9 +64,9 @@ class HandlerTable:
         self.methods: dict[str, Method] = {}
         payloads: dict[str, Any] = {}
         _check_names(cls)
-        for name, declared in _registrations(cls).items():
-            method = self._method(name, skip=2)
-            for tag, payload in self._types(method, declared).items():
+        for name, registered in _registrations(cls).items():
+            method = self._method(name, skip=2, guards=registered.guards)
+            for tag, payload in self._types(method, registered.type).items():
                 if tag in self.methods:
                     raise ConfigurationError(
                         f"{cls.__qualname__}: {self.methods[tag].name} and {name} are both for the message type"
@@ -84,8 +86,9 @@ class HandlerTable:
     def check(self, path: str) -> None:
         """Check everything that is injected against the path of a route."""
         hooks = (self.on_connect, self.on_message, self.on_disconnect)
-        callables = [method.needs for method in (*self.methods.values(), *hooks) if method is not None]
-        roots = [self.construct, *(guard.needs for guard in self.guards), *self.middleware, *callables]
+        methods = [method for method in (*self.methods.values(), *hooks) if method is not None]
+        guards = [guard.needs for guard in (*self.guards, *(guard for method in methods for guard in method.guards))]
+        roots = [self.construct, *guards, *self.middleware, *(method.needs for method in methods)]
         for root in roots:
             for needs in root.walk():
                 needs.parameters(path)
@@ -118,7 +121,7 @@ class HandlerTable:
             return None
         return self._method(name, skip=skip)
 
-    def _method(self, name: str, *, skip: int) -> Method:
+    def _method(self, name: str, *, skip: int, guards: Sequence[Guard] = ()) -> Method:
         owner = f"{self.cls.__qualname__}.{name}"
         function = inspect.getattr_static(self.cls, name)
         if not inspect.isfunction(function):
@@ -135,7 +138,8 @@ class HandlerTable:
             )
         if kind_of(function) is Kind.GENERATOR:
             raise ConfigurationError(f"{owner}: a stream is an async generator; write async def")
-        return Method(function, needs_of(function, owner, skip=skip), name)
+        before = tuple(guard_needs(guard, owner) for guard in listed(guards, f"{owner}, argument 'guards' of @on"))
+        return Method(function, needs_of(function, owner, skip=skip), name, before)
 
     def _payload(self, method: Method) -> Any:
         parameter = parameters_of(method.function, method.needs.owner)[1]
@@ -206,9 +210,9 @@ def _check_names(cls: type[WebSocketHandler]) -> None:
         )
 
 
-def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, str | None]:
-    """Return a mapping of method name to declared type; the innermost ``@on`` of a name rules."""
-    found: dict[str, str | None] = {}
+def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, Registration]:
+    """Return a mapping of method name to what is registered; the innermost ``@on`` of a name rules."""
+    found: dict[str, Registration] = {}
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             if hasattr(value, MARK):

@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -96,6 +97,35 @@ async def in_thread(
             thread.exception()
         raise cancelled
     return thread.result()
+
+
+def manager_in_thread(function: Callable[..., Any]) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Return an asynchronous context manager made of a generator function that runs in the thread pool."""
+    make = contextmanager(function)
+
+    @asynccontextmanager
+    async def enter(**arguments: Any) -> AsyncGenerator[Any]:
+        manager = make(**arguments)
+        entered = False
+        value = None
+
+        def begin() -> None:
+            nonlocal entered, value
+            value = manager.__enter__()
+            entered = True
+
+        # The exit has a place of its own in the pool: one that waits for others to finish would deadlock.
+        place = anyio.CapacityLimiter(1)
+        try:
+            await in_thread(begin)
+            yield value
+        except BaseException as exc:
+            if not entered or not await in_thread(manager.__exit__, type(exc), exc, exc.__traceback__, limiter=place):
+                raise
+        else:
+            await in_thread(manager.__exit__, None, None, None, limiter=place)
+
+    return enter
 
 
 async def shielded(work: Awaitable[T], timeout: float) -> T:
