@@ -62,6 +62,7 @@ LAYERS = [
     "wsrouter.handshake",
     "wsrouter.inbox",
     "wsrouter.intake",
+    "wsrouter.work",
     "wsrouter.session",
     "wsrouter.router",
     "wsrouter.in_process",

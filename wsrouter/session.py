@@ -11,14 +11,14 @@ from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.connection import Connection, message_encoder
 from wsrouter.dispatch import Dispatcher
-from wsrouter.errors import WebSocketError
 from wsrouter.frames import CloseInfo
 from wsrouter.handshake import Admitted, Handshake
 from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
-from wsrouter.outcome import closing_of, unwind
+from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import current_task, drive, first_of, insist, resume, shielded, wait_for_end
+from wsrouter.tasks import insist, shielded
+from wsrouter.work import Work
 
 logger = logging.getLogger("wsrouter")
 
@@ -34,15 +34,13 @@ class Session:
     __slots__ = (
         "_chain",
         "_connection",
-        "_current",
         "_drain",
         "_give_up",
         "_handshake",
         "_inbox",
         "_intake",
         "_scope",
-        "_task",
-        "_tasks",
+        "_work",
     )
 
     def __init__(self, chain: Chain, websocket: WebSocket) -> None:
@@ -60,7 +58,7 @@ class Session:
             on_close=self._closing,
         )
         self._scope = ConnectionScope(self._connection)
-        self._intake = Intake(chain, self._connection, left=self._left, cancel=self._cancel)
+        self._intake = Intake(chain, self._connection, left=self._left, cancel=lambda call: self._work.cancel(call))
         self._inbox: Inbox[Call] = Inbox(
             receive,
             self._intake.read,
@@ -68,10 +66,8 @@ class Session:
             overflow=lambda: self._connection.start_close(4529, "messages come faster than they are handled"),
             failed=self._unreadable,
         )
+        self._work = Work(chain, self._connection, self._inbox, self._intake.done)
         self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send)
-        self._task = current_task()
-        self._current: Call | None = None
-        self._tasks: dict[asyncio.Task[None], Call] | None = None
         self._drain: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
@@ -89,14 +85,14 @@ class Session:
 
     async def _serve(self, admitted: Admitted) -> None:
         chain, connection = self._chain, self._connection
-        dispatcher = Dispatcher(chain, connection, self._scope, admitted.handler)
+        work, dispatcher = self._work, Dispatcher(chain, connection, self._scope, admitted.handler)
         cancelled: BaseException | None = None
         began = False
         try:
             await self._enter(admitted)
             began = True
-            if chain.on_connect is None or await self._connect(dispatcher, chain.on_connect, admitted):
-                await self._dispatch(dispatcher, chain.table.cls.max_in_flight)
+            if await work.connect(dispatcher, admitted):
+                await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
             if connection.closed is None:
                 connection.start_close(1000, "")
         except BaseException as exc:
@@ -104,7 +100,7 @@ class Session:
             if cancelled is None:
                 logger.exception("%r: the session failed", connection)
             connection.start_close(1011 if cancelled is None else 1012, "")
-        self._end_calls()
+        work.end()
         cancelled = await self._leave() or cancelled
         if began and chain.on_disconnect is not None:
             await self._disconnect(dispatcher, chain.on_disconnect)
@@ -120,14 +116,7 @@ class Session:
 
     async def _leave(self) -> BaseException | None:
         """Wait for what is under way and leave the hub, through cancellations; return the first of them."""
-        cancelled: BaseException | None = None
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._chain.limits.drain
-        for task in list(self._tasks or ()):
-            cancelled = await wait_for_end(task, deadline - loop.time()) or cancelled
-            if not task.done():
-                task.cancel()
-                cancelled = await wait_for_end(task) or cancelled
+        cancelled = await self._work.ended()
         try:
             await self._connection.flushed()
         except asyncio.CancelledError as exc:
@@ -140,103 +129,6 @@ class Session:
             logger.exception("%r: leaving the hub failed", self._connection)
         return cancelled
 
-    async def _connect(self, dispatcher: Dispatcher, bound: Bound, admitted: Admitted) -> bool:
-        """Run ``on_connect``; false if it failed and the connection is being closed."""
-        call = self._begin(Call("", None, None, 0, bound))
-        try:
-            await drive(dispatcher.connect(bound, admitted.arguments, admitted.stack, call), self._inbox.suspended)
-        except (Exception, asyncio.CancelledError) as exc:
-            if self._cancelled_from_outside(call, exc):
-                raise
-            if call.cause is None:
-                self._connection.start_close(*closing_of(exc, bound.name))
-            return False
-        finally:
-            call.end()
-            self._current = None
-        return True
-
-    async def _dispatch(self, dispatcher: Dispatcher, most: int) -> None:
-        """Handle messages until there are no more: one at a time here, or up to ``most`` in tasks."""
-        inbox, done = self._inbox, self._intake.done
-        timed = self._chain.limits.message_timeout is not None
-        while (call := await inbox.next()) is not None:
-            if most > 1:
-                await self._spawn(dispatcher, call)
-                while self._tasks and len(self._tasks) >= most:
-                    await drive(first_of(self._tasks), inbox.suspended)
-                continue
-            self._current = call
-            call.task = self._task
-            timer = self._limit(call) if timed else None
-            handling = dispatcher.handle(call, done)
-            try:  # `drive`, spelled out: every message pays for this
-                yielded = handling.send(None)
-                inbox.suspended()
-                await resume(handling, yielded)
-            except StopIteration:
-                pass
-            finally:
-                self._current = None
-                if timer is not None:
-                    timer.cancel()
-        while self._tasks:
-            await drive(first_of(self._tasks), inbox.suspended)
-
-    async def _spawn(self, dispatcher: Dispatcher, call: Call) -> None:
-        """Handle a call in a task of its own, after what it needs of the connection scope was opened here."""
-        timer = self._limit(call)
-        try:
-            await drive(dispatcher.open_lasting(self._begin(call)), self._inbox.suspended)
-        except (Exception, asyncio.CancelledError) as exc:
-            if self._cancelled_from_outside(call, exc):
-                raise
-            if timer is not None:
-                timer.cancel()
-            await drive(dispatcher.fail(call, exc, self._intake.done), self._inbox.suspended)
-            return
-        finally:
-            self._current = None
-        loop = asyncio.get_running_loop()
-        call.task = task = loop.create_task(dispatcher.handle(call, self._intake.done), name="wsrouter call")
-        if self._tasks is None:
-            self._tasks = {}
-        self._tasks[task] = call
-        task.add_done_callback(self._task_done)
-        if timer is not None:
-            task.add_done_callback(lambda _: timer.cancel())
-
-    def _begin(self, call: Call) -> Call:
-        call.task = self._task
-        self._current = call
-        if self._connection.closed is not None and self._chain.table.cls.cancel_on_disconnect:
-            asyncio.get_running_loop().call_soon(call.cancel, "ended")
-        return call
-
-    def _limit(self, call: Call) -> asyncio.TimerHandle | None:
-        timeout = self._chain.limits.message_timeout
-        if timeout is None or call.streams:
-            return None
-        return asyncio.get_running_loop().call_later(timeout, call.cancel, "timeout")
-
-    def _cancelled_from_outside(self, call: Call, exc: BaseException) -> bool:
-        call.end()
-        return isinstance(exc, asyncio.CancelledError) and call.cause is None and self._task.cancelling() > 0
-
-    def _task_done(self, task: "asyncio.Task[None]") -> None:
-        if self._tasks is not None:
-            self._tasks.pop(task, None)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.error("%r: handling a message failed", self._connection, exc_info=exc)
-
-    def _cancel(self, call: Call) -> None:
-        if self._inbox.remove(call):
-            self._intake.done(call)
-            error = WebSocketError("cancelled").as_data()
-            self._connection.reply(self._connection.codec.control("$error", call.id, error=error))
-        else:
-            call.cancel("cancelled")
-
     def _left(self, close: CloseInfo) -> None:
         """Note that the client has left: what it sent before is still handled, for a while."""
         if not self._inbox.ended:
@@ -245,7 +137,7 @@ class Session:
 
     def _closing(self) -> None:
         """Note that this side closes: what waits is not handled any more."""
-        self._drop_waiting()
+        self._work.drop_waiting()
         loop = asyncio.get_running_loop()
         self._give_up = loop.call_later(self._chain.limits.close, self._inbox.give_up)
         self._wind_up(still_listening=True)
@@ -253,14 +145,10 @@ class Session:
     def _wind_up(self, *, still_listening: bool = False) -> None:
         if self._handshake is not None:
             self._handshake.left()
-        if self._chain.table.cls.cancel_on_disconnect:
-            self._end_calls()
-        for call in self._running():
-            if call.streams:
-                call.cancel("ended")
+        self._work.wind_up()
         if self._drain is None:
             drain = self._chain.limits.drain
-            self._drain = asyncio.get_running_loop().call_later(drain, self._end_calls, True)
+            self._drain = asyncio.get_running_loop().call_later(drain, self._work.end, True)
         if not still_listening:
             self._inbox.end()
 
@@ -268,19 +156,6 @@ class Session:
         logger.error("%r: receiving failed", self._connection, exc_info=exc)
         self._connection.lost(CloseInfo(1006))
         self._wind_up()
-
-    def _running(self) -> list[Call]:
-        running = [] if self._tasks is None else list(self._tasks.values())
-        return running if self._current is None else [self._current, *running]
-
-    def _end_calls(self, again: bool = False) -> None:
-        self._drop_waiting()
-        for call in self._running():
-            call.cancel("ended", again=again)
-
-    def _drop_waiting(self) -> None:
-        for call in self._inbox.drop():
-            self._intake.done(call)
 
     async def _disconnect(self, dispatcher: Dispatcher, bound: Bound) -> None:
         self._scope.close = self._connection.closed or CloseInfo(1006)
@@ -310,7 +185,7 @@ class Session:
             # What refers back to this session would keep all of it for the garbage collector.
             self._connection.forget()
             self._inbox.forget()
-            del self._intake
+            del self._intake, self._work
 
     async def _close_scope(self, stack: AsyncExitStack) -> None:
         try:
