@@ -18,7 +18,7 @@ from wsrouter.errors import Deny, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.outcome import unwind
-from wsrouter.plans import ConnectionScope
+from wsrouter.plans import ConnectionScope, nothing
 from wsrouter.tasks import current_task, drive
 
 logger = logging.getLogger("wsrouter")
@@ -82,6 +82,7 @@ class Handshake:
         finally:
             attempt.end()
             timer.cancel()
+            self._scope.recognise = nothing
         if self._connection.turned_away is not None:
             denial = _denial_of(self._connection.turned_away)
             await self._unwind(admitted.stack, denial)
@@ -103,7 +104,8 @@ class Handshake:
     async def _prepare(self) -> Admitted:
         chain, scope, attempt = self._chain, self._scope, self._attempt
         attempt.begin()
-        scope.checkpoint = self._go_on
+        scope.checkpoint, scope.recognise = self._go_on, self._recognise
+        await self._recognise()
         await self._pass_guards()
         scope.checkpoint = None
         handler = chain.table.cls.__new__(chain.table.cls)
@@ -138,6 +140,9 @@ class Handshake:
             attempt.end()
             await self._close(stack)
         attempt.begin()
+
+    async def _recognise(self) -> None:
+        await self._chain.hub.recognise(self._connection)
 
     def _go_on(self) -> None:
         """Raise where the handshake is not to go on after a guard that admits."""

@@ -146,6 +146,8 @@ class Hub:
     async def disconnect_user(self, user: str, *, code: int = 4403, reason: str = "") -> None:
         """Close every connection of a user. Messages of theirs that wait are not handled any more.
 
+        A handshake of theirs that is not through yet is denied.
+
         Args:
             user: id of the user (``str(user.id)``).
             code: close code.
@@ -188,16 +190,27 @@ class Hub:
             if self._rooms.discard(room, connection):
                 await self._broker.unsubscribe("room", room)
 
+    async def recognise(self, connection: Connection) -> None:
+        """Note whose a connection is as soon as a guard knows: `disconnect_user` turns it away before accept too."""
+        user = connection.user_id
+        if user is None or connection in self._names:
+            return
+        await self._start()
+        self._loop = asyncio.get_running_loop()
+        self._names[connection] = user
+        if self._users.add(user, connection):
+            await self._broker.subscribe("user", user)
+
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
         await self._start()
         self._loop = asyncio.get_running_loop()
         self._connections[connection.id] = connection
-        user = connection.user_id
-        if user is not None:
-            self._names[connection] = user
-            if self._users.add(user, connection):
-                await self._broker.subscribe("user", user)
+        await self.recognise(connection)
+
+    def knows(self, connection: Connection) -> bool:
+        """Whether it was taken up or recognised, and not let go since."""
+        return connection.id in self._connections or connection in self._names
 
     async def exit(self, connection: Connection) -> None:
         """Let go of a connection; `Connection.rooms` keeps the names for ``on_disconnect``."""
@@ -224,7 +237,7 @@ class Hub:
         )
 
     async def _publish(self, publication: Publication) -> None:
-        if self._connections and self._loop is not asyncio.get_running_loop():
+        if (self._connections or self._names) and self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "the connections of this hub live in another event loop: from a thread call it with"
                 " anyio.from_thread.run or asyncio.run_coroutine_threadsafe"
@@ -262,7 +275,7 @@ class Hub:
         self._published += 1
         if publication.target == "disconnect":
             for connection in self._users.members(publication.name):
-                connection.start_close(publication.code, publication.type)
+                connection.turn_away(publication.code, publication.type)
             return
         index = self._rooms if publication.target == "room" else self._users
         events: dict[Codec | None, tuple[Event, int]] = {}

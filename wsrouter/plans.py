@@ -1,6 +1,6 @@
 """Plans: what a callable needs as a list of direct calls, and the connection scope in which they run."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -66,6 +66,7 @@ class ConnectionScope:
         "close",
         "connection",
         "overridden",
+        "recognise",
         "stack",
         "values",
     )
@@ -77,6 +78,8 @@ class ConnectionScope:
         self.values: dict[Hashable, Any] = {}
         self.stack: AsyncExitStack | None = None
         self.close: CloseInfo | None = None
+        self.recognise: Callable[[], Awaitable[object]] = nothing
+        """Called when a guard has given the user."""
         self.checkpoint: Callable[[], object] | None = None
         """Called after every guard; raises where the handshake is not to go on."""
         self._websocket: HandshakeWebSocket | None = None
@@ -114,6 +117,10 @@ class ConnectionScope:
         if self.stack is None:
             self.stack = AsyncExitStack()
         return self.stack
+
+
+async def nothing() -> None:
+    """Do nothing."""
 
 
 async def _no_channel(*args: Any) -> NoReturn:
@@ -265,6 +272,7 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
         kept[key] = value
         if step.gives_user:
             scope.connection.scope["user"] = value
+            await scope.recognise()
 
 
 async def _in_turn(step: Step, arguments: Mapping[str, Any]) -> Any:

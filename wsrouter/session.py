@@ -121,13 +121,18 @@ class Session:
             await self._connection.flushed()
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
+        return await self._leave_hub() or cancelled
+
+    async def _leave_hub(self) -> BaseException | None:
+        hub, connection = self._chain.hub, self._connection
         try:
-            await shielded(self._chain.hub.exit(self._connection), self._chain.limits.close)
+            if hub.knows(connection):
+                await shielded(hub.exit(connection), self._chain.limits.close)
         except asyncio.CancelledError as exc:
-            cancelled = cancelled or exc
+            return exc
         except Exception:
-            logger.exception("%r: leaving the hub failed", self._connection)
-        return cancelled
+            logger.exception("%r: leaving the hub failed", connection)
+        return None
 
     def _left(self, close: CloseInfo) -> None:
         """Note that the client has left: what it sent before is still handled, for a while."""
@@ -176,9 +181,12 @@ class Session:
         for timer in (self._give_up, self._drain):
             if timer is not None:
                 timer.cancel()
+        cancelled = await self._leave_hub()
         try:
             await self._inbox.aclose()
             await self._connection.aclose()
+            if cancelled is not None:
+                raise cancelled
         finally:
             if self._scope.stack is not None:
                 await self._close_scope(self._scope.stack)
