@@ -57,6 +57,7 @@ LAYERS = [
     "wsrouter.chain",
     "wsrouter.calls",
     "wsrouter.outcome",
+    "wsrouter.credentials",
     "wsrouter.dispatch",
     "wsrouter.denial",
     "wsrouter.handshake",

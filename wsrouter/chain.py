@@ -1,6 +1,6 @@
 """One handler under one chain of routers: everything that a session needs, bound once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -8,11 +8,13 @@ from typing import Any, Literal, TypeAlias
 from dependency_injector.containers import Container
 
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
+from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
+from wsrouter.identity import Authenticator
 from wsrouter.injection import Injected, Listing, Owner, Planner
 from wsrouter.limits import Limits
 from wsrouter.plans import Plan
-from wsrouter.signatures import Dependency, Kind, Needs
+from wsrouter.signatures import Dependency, Kind, Needs, kind_of, name_of, needs_of
 from wsrouter.table import HandlerTable, Method
 
 Reject: TypeAlias = Literal["http", "close", "auto"]
@@ -56,6 +58,14 @@ class Bound:
         self.call = self.plan.written_out(self.function) if self.direct else self.function
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Revalidation:
+    """What is asked again and again while a connection lives, and every how many seconds."""
+
+    injected: Injected
+    interval: float
+
+
 class Chain:
     """A handler class bound to the routers that include it, outermost first.
 
@@ -63,13 +73,14 @@ class Chain:
         table: what the class declares.
         layers: what the routers carry, outermost first; at least one.
         path: the whole path of the route.
+        outside: dependencies that FastAPI solves before the guards.
 
     Raises:
         ConfigurationError: what depends on where a router is included: a ``Provide`` without a container,
-            a ``yield`` dependency of a constructor.
+            a ``yield`` dependency of a constructor, a cookie without a guard that checks origins.
     """
 
-    def __init__(self, table: HandlerTable, layers: Sequence[Layer], path: str) -> None:
+    def __init__(self, table: HandlerTable, layers: Sequence[Layer], path: str, outside: Sequence[object] = ()) -> None:
         table.check(path)
         self.table = table
         self.path = path
@@ -89,6 +100,15 @@ class Chain:
         self.guards: Sequence[Dependency] = [guard for guard, _ in listed]
         self.guard_plan = self.plan_guards({})
 
+        asked = [*(guard.needs for guard in self.guards), table.construct]
+        asked += [table.on_connect.needs] if table.on_connect else []
+        found = [needs.call for root in asked for needs in root.walk()]
+        self.authenticators = [*dict.fromkeys(each for each in (*outside, *found) if isinstance(each, Authenticator))]
+        """All that a handshake asks, in that order; fresh credentials are for the last."""
+        self.ambient = any(authenticator.ambient for authenticator in self.authenticators)
+        self._check_order()
+        self.revalidations = [self._revalidation(each, owner) for each in self.authenticators if each.revalidate]
+
         self.construct = Injected(table.construct, owner, path, self._guards, ends=False)
         self.middleware = [
             self._inject(needs, owners[depth]) for depth, layer in enumerate(layers) for needs in layer.middleware
@@ -106,9 +126,33 @@ class Chain:
             codec: codec.decoder(table.schema) for codec in self.codecs
         }
 
-    def plan_guards(self, overrides: Mapping[Any, Any]) -> Plan:
-        """Return the plan that runs all guards, outermost first, with overrides in their place."""
-        return Planner(self.path, self._guards, overrides, None).plan_guards(self.guards)
+    def plan_guards(
+        self,
+        overrides: Mapping[Any, Any],
+        guards: Sequence[Dependency] | None = None,
+        kept: Collection[Hashable] | None = None,
+    ) -> Plan:
+        """Return the plan that runs guards, by default all of them, outermost first.
+
+        Args:
+            overrides: what takes the place of some.
+            guards: which, in this order.
+            kept: keys of values that the connection keeps and that are not solved again.
+        """
+        planner = Planner(self.path, self._guards, overrides, kept)
+        return planner.plan_guards(self.guards if guards is None else guards)
+
+    def guards_of(self, authenticator: Authenticator) -> Mapping[Callable[..., Any], Dependency]:
+        """Return a mapping of callable to guard, of an authenticator and the guards that depend on it.
+
+        Those are the ones with the authenticator among their dependencies, and those that say so: ``reads_user``.
+        """
+        return {
+            guard.needs.call: guard
+            for guard in self.guards
+            if getattr(guard.needs.call, "reads_user", False)
+            or any(needs.call is authenticator for needs in guard.needs.walk())
+        }
 
     def codec_for(self, offered: Sequence[str]) -> tuple[Codec, str | None]:
         """Return the codec that a client's subprotocols ask for, and the one of them that is echoed."""
@@ -130,6 +174,34 @@ class Chain:
             if found is not None:
                 return found
         return None
+
+    def _check_order(self) -> None:
+        guards = [guard.needs.call for guard in self.guards]
+        name = self.table.cls.__qualname__
+        if self.ambient and not any(getattr(guard, "checks_origin", False) for guard in guards):
+            raise ConfigurationError(
+                f"{name} at {self.path!r}: browsers attach its credential by themselves (a cookie), so anybody's page"
+                " could connect in the user's name; list AllowOrigins('https://...') in guards"
+            )
+        for place, guard in enumerate(guards):
+            later = [each for each in guards[place + 1 :] if isinstance(each, Authenticator)]
+            known = any(isinstance(each, Authenticator) for each in guards[:place])
+            if getattr(guard, "needs_user", False) and later and not known:
+                raise ConfigurationError(
+                    f"{name} at {self.path!r}: the guard {name_of(guard)} goes by the user, and is listed before"
+                    f" {name_of(later[0])}, which finds out who it is; list it after that"
+                )
+
+    def _revalidation(self, authenticator: Authenticator, owner: Owner) -> Revalidation:
+        function = authenticator.revalidate
+        place = f"{name_of(authenticator)}, argument 'revalidate'"
+        if not callable(function) or kind_of(function) not in (Kind.ASYNC, Kind.SYNC):
+            raise ConfigurationError(f"{place}: expected a function without yield that raises to end a connection")
+        if not authenticator.revalidate_every > 0:
+            raise ConfigurationError(f"{place}: revalidate_every={authenticator.revalidate_every!r} is not above zero")
+        listings = self._guards.get(authenticator)
+        lister = listings[0].owner if listings else owner
+        return Revalidation(self._inject(needs_of(function, place), lister), authenticator.revalidate_every)
 
     def _owner(self, layers: Sequence[Layer]) -> Owner:
         hub: Hub | None = _innermost(layers, "hub")

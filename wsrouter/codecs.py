@@ -22,6 +22,9 @@ MAX_ID_LENGTH: Final = 64
 MAX_ID: Final = 2**53 - 1
 _ID = Annotated[StrictStr, Field(max_length=MAX_ID_LENGTH)] | Annotated[StrictInt, Field(ge=-MAX_ID, le=MAX_ID)]
 
+CONTROLS: Final = frozenset({"$cancel", "$auth"})
+"""Types of the frames of our own that a client may send."""
+
 ABSENT: Final[Any] = object()
 """Marks a part of the envelope that is left out."""
 
@@ -81,8 +84,8 @@ class Schema:
         tag = value.get("type")
         if not isinstance(tag, str):
             raise Unreadable(WebSocketError("invalid", "'type' is missing or no text"), id)
-        if tag == "$cancel":
-            return decoded(tag, None, id)
+        if tag in CONTROLS:
+            return decoded(tag, value.get("data"), id)
         payload = self.adapters.get(tag)
         if payload is None:
             if self.open and tag and not tag.startswith("$"):

@@ -75,13 +75,7 @@ class Connection(Writer):
 
         ``None`` for a connection without a user, and for one whose name is empty.
         """
-        user = self.user
-        try:
-            id = getattr(user, "id", None)
-            id = getattr(user, "identity", None) if id is None else id
-        except NotImplementedError:  # the identity of Starlette's BaseUser raises
-            return None
-        return None if id is None else str(id) or None  # Starlette's UnauthenticatedUser has an empty identity
+        return identity_of(self.user)
 
     @property
     def path_params(self) -> Mapping[str, Any]:
@@ -155,6 +149,16 @@ class Connection(Writer):
     def encode(self, message: Any) -> Frame:
         """Return the frame of a message for this client."""
         return self._encode(message)
+
+
+def identity_of(user: object) -> str | None:
+    """Return what a user goes by, ``None`` for nobody."""
+    try:
+        id = getattr(user, "id", None)
+        id = getattr(user, "identity", None) if id is None else id
+    except NotImplementedError:  # the identity of Starlette's BaseUser raises
+        return None
+    return None if id is None else str(id) or None  # Starlette's UnauthenticatedUser has an empty identity
 
 
 def message_encoder(codec: Codec) -> Callable[[Any], Frame]:

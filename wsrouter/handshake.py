@@ -17,6 +17,7 @@ from wsrouter.denial import denial_of, deny
 from wsrouter.errors import Deny, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
+from wsrouter.identity import AMBIENT
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
 from wsrouter.tasks import current_task, drive
@@ -105,6 +106,8 @@ class Handshake:
         chain, scope, attempt = self._chain, self._scope, self._attempt
         attempt.begin()
         scope.checkpoint, scope.recognise = self._go_on, self._recognise
+        if chain.ambient:
+            self._connection.scope[AMBIENT] = True
         await self._recognise()
         await self._pass_guards()
         scope.checkpoint = None

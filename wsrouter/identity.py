@@ -54,6 +54,10 @@ class Authenticator:
     revalidate_every: float = 60.0
     """Seconds between two calls of `revalidate`, give or take a tenth."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return who is at the other end, or raise `Deny`; written as a dependency, ``async def``."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
     async def renew(self, connection: HTTPConnection, token: str) -> Any:
         """Return whom a fresh token speaks for, sent with ``$auth`` on an open connection.
 

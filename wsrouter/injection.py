@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from dependency_injector.containers import Container
 from fastapi.security import SecurityScopes
@@ -46,6 +46,14 @@ def _parameters_of_override(needs: Needs, path: str) -> RequestParameters | None
     return needs.parameters(path)
 
 
+class GuardKey(NamedTuple):
+    """Under which a connection keeps the value of a guard."""
+
+    guard: Callable[..., Any]
+    replaced: frozenset[Any]
+    listing: Listing
+
+
 def entering(needs: Needs) -> Callable[..., AbstractAsyncContextManager[Any]]:
     """Return what opens and closes a dependency that yields, a plain generator in the thread pool."""
     return asynccontextmanager(needs.call) if needs.kind is Kind.ASYNC_GENERATOR else manager_in_thread(needs.call)
@@ -59,7 +67,7 @@ class Planner:
         guards: mapping of a guard to the places that list it, outermost first.
         overrides: ``dependency_overrides`` of the application.
         kept: keys of what the connection holds already; ``None`` before there is one, when every guard of
-            the chain is taken to have passed without an override.
+            the chain is taken to have passed without an override, unless guards are what is planned.
     """
 
     def __init__(
@@ -149,8 +157,8 @@ class Planner:
         is_guard = False
         key: Hashable | None = None
         if listing is not None:
-            key = ("guard", declared, replaced, listing)
-            if not self._solving_guards and (self._kept is None or key in self._kept):
+            key = GuardKey(declared, replaced, listing)
+            if key in self._kept if self._kept is not None else not self._solving_guards:
                 return self._step(Do.READ, _unreachable, lasting=True, key=key)
             is_guard = self._solving_guards
             owner, scopes = listing.owner, listing.scopes

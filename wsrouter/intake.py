@@ -26,9 +26,21 @@ class Intake:
         connection: the connection; it is closed where a frame breaks a rule.
         left: called when the client has left.
         cancel: called with the call that a ``$cancel`` names.
+        renew: called with the call that an ``$auth`` is, ``None`` where nobody authenticates.
     """
 
-    __slots__ = ("_calls", "_cancel", "_chain", "_connection", "_decode", "_left", "_limit", "_methods", "_odd")
+    __slots__ = (
+        "_calls",
+        "_cancel",
+        "_chain",
+        "_connection",
+        "_decode",
+        "_left",
+        "_limit",
+        "_methods",
+        "_odd",
+        "_renew",
+    )
 
     def __init__(
         self,
@@ -37,12 +49,14 @@ class Intake:
         *,
         left: Callable[[CloseInfo], object],
         cancel: Callable[[Call], object],
+        renew: Callable[[Call], object] | None = None,
     ) -> None:
         self._chain = chain
         self._connection = connection
         self._decode = chain.decoder(connection.codec)
         self._left = left
         self._cancel = cancel
+        self._renew = renew
         self._limit = chain.limits.message_size
         self._methods = chain.methods
         self._odd = chain.table.raw or chain.table.reads == "bytes"
@@ -80,6 +94,8 @@ class Intake:
             if tag == "$cancel":
                 self._find(id)
                 return None
+            if tag == "$auth":
+                return self._read_auth(Call(tag, data, id, size, None))
             bound, data = self._chain.on_message, Envelope(tag, data, id)
         call = Call(tag, data, id, size, bound)
         return call if id is None else self._register(call)
@@ -119,6 +135,14 @@ class Intake:
             return None
         self._calls[call.id] = call
         return call
+
+    def _read_auth(self, call: Call) -> Call | None:
+        if self._renew is None:
+            call.failure = WebSocketError("unknown_type", "This connection has no credential")
+            return self._register(call)
+        if self._register(call) is not None:
+            self._renew(call)
+        return None
 
     def _find(self, id: Id | None) -> None:
         call = None if id is None or self._calls is None else self._calls.get(id)

@@ -246,12 +246,14 @@ def chain_of(route: Any, table: HandlerTable) -> Chain:
     if known is not None and known[0]() is route:
         return known[1]
     layers: list[Layer] = []
+    outside: list[object] = []
     for depends in dependencies_of(route):
         if isinstance(depends.dependency, _Mark):
             layers.append(depends.dependency.layer)
         elif depends.dependency is not None:
             check_left_to_fastapi(depends.dependency, route.path)
-    chain = Chain(table, layers, route.path)
+            outside.append(depends.dependency)
+    chain = Chain(table, layers, route.path, outside)
     key = id(route)
     _chains[key] = (weakref.ref(route, lambda _: _chains.pop(key, None)), chain)
     return chain

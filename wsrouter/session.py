@@ -10,6 +10,7 @@ from wsrouter._fastapi import raw_channels
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.connection import Connection, message_encoder
+from wsrouter.credentials import Credentials
 from wsrouter.dispatch import Dispatcher
 from wsrouter.frames import CloseInfo
 from wsrouter.handshake import Admitted, Handshake
@@ -17,7 +18,7 @@ from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import insist, shielded
+from wsrouter.tasks import drive, insist, shielded
 from wsrouter.work import Work
 
 logger = logging.getLogger("wsrouter")
@@ -34,6 +35,7 @@ class Session:
     __slots__ = (
         "_chain",
         "_connection",
+        "_credentials",
         "_drain",
         "_give_up",
         "_handshake",
@@ -58,7 +60,16 @@ class Session:
             on_close=self._closing,
         )
         self._scope = ConnectionScope(self._connection)
-        self._intake = Intake(chain, self._connection, left=self._left, cancel=lambda call: self._work.cancel(call))
+        self._credentials: Credentials | None = None
+        if chain.authenticators:
+            self._credentials = Credentials(chain, self._connection, self._scope, self._done)
+        self._intake = Intake(
+            chain,
+            self._connection,
+            left=self._left,
+            cancel=self._cancel,
+            renew=None if self._credentials is None else self._credentials.renew,
+        )
         self._inbox: Inbox[Call] = Inbox(
             receive,
             self._intake.read,
@@ -91,6 +102,8 @@ class Session:
         try:
             await self._enter(admitted)
             began = True
+            if self._credentials is not None:
+                await drive(self._credentials.begin(), self._inbox.suspended)
             if await work.connect(dispatcher, admitted):
                 await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
             if connection.closed is None:
@@ -133,6 +146,12 @@ class Session:
         except Exception:
             logger.exception("%r: leaving the hub failed", connection)
         return None
+
+    def _done(self, call: Call) -> None:
+        self._intake.done(call)
+
+    def _cancel(self, call: Call) -> None:
+        self._work.cancel(call)
 
     def _left(self, close: CloseInfo) -> None:
         """Note that the client has left: what it sent before is still handled, for a while."""
@@ -185,6 +204,8 @@ class Session:
         try:
             await self._inbox.aclose()
             await self._connection.aclose()
+            if self._credentials is not None:
+                await self._credentials.aclose()
             if cancelled is not None:
                 raise cancelled
         finally:
@@ -193,7 +214,7 @@ class Session:
             # What refers back to this session would keep all of it for the garbage collector.
             self._connection.forget()
             self._inbox.forget()
-            del self._intake, self._work
+            del self._intake, self._work, self._credentials
 
     async def _close_scope(self, stack: AsyncExitStack) -> None:
         try:

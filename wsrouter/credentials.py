@@ -1,0 +1,250 @@
+"""The life of a credential: it expires, a fresh one takes its place, and whether it still holds is asked again."""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from time import time
+from typing import Any, Final
+
+from fastapi import HTTPException
+
+from wsrouter._fastapi import overrides_of
+from wsrouter.calls import Call
+from wsrouter.chain import Chain, Revalidation
+from wsrouter.codecs import is_object
+from wsrouter.connection import Connection, identity_of
+from wsrouter.errors import Disconnect, WebSocketError, from_http
+from wsrouter.identity import remember
+from wsrouter.injection import GuardKey
+from wsrouter.outcome import closing_of, strongest, unwind
+from wsrouter.plans import ConnectionScope
+from wsrouter.signatures import Kind
+from wsrouter.tasks import current_task, in_thread, wait_for_end
+
+logger = logging.getLogger("wsrouter")
+
+EXPIRED: Final = 4519
+LONGEST_WAIT: Final = 60.0
+"""Seconds after which the clock on the wall, by which tokens expire, is looked at again: it may have been set."""
+
+
+class Credentials:
+    """Watches over the user of one connection.
+
+    Args:
+        chain: the handler in its chain of routers; it has an authenticator.
+        connection: the connection.
+        scope: the connection scope.
+        done: called when the id of a call may be used again.
+    """
+
+    __slots__ = ("_chain", "_connection", "_done", "_expiry", "_hold", "_renewal", "_scope", "_tasks", "_timers")
+
+    def __init__(
+        self, chain: Chain, connection: Connection, scope: ConnectionScope, done: Callable[[Call], object]
+    ) -> None:
+        self._chain = chain
+        self._connection = connection
+        self._done = done
+        self._scope = scope
+        self._expiry: asyncio.TimerHandle | None = None
+        self._timers: dict[Revalidation, asyncio.TimerHandle] = {}
+        self._tasks: dict[asyncio.Task[None], bool] = {}
+        """Mapping of a task to whether it is cancelled at the end."""
+        self._renewal: asyncio.Task[None] | None = None
+        self._hold: asyncio.Event | None = None
+
+    async def begin(self) -> None:
+        """Watch from here on; what is asked again gets what it needs of the connection scope in this task."""
+        self._watch_expiry()
+        for each in self._chain.revalidations:
+            await each.injected.current(self._scope).open_lasting(self._scope)
+            self._ask_later(each)
+
+    def renew(self, call: Call) -> None:
+        """Do what ``$auth`` asks for, and answer it."""
+        token = call.data.get("token") if is_object(call.data) else None
+        if not isinstance(token, str) or not token:
+            self._answer(call, WebSocketError("invalid", "$auth carries {'token': a text that is not empty}"))
+        elif self._renewal is not None:
+            self._answer(call, WebSocketError("conflict", "One $auth at a time", retry=True))
+        else:
+            self._renewal = self._start(self._renew(call, token), "wsrouter auth")
+
+    async def aclose(self) -> None:
+        """End all that is under way, and let go of what guards that ran again hold."""
+        for timer in (self._expiry, *self._timers.values()):
+            if timer is not None:
+                timer.cancel()
+        if self._hold is not None:
+            self._hold.set()
+        cancelled: asyncio.CancelledError | None = None
+        for task in list(self._tasks):
+            if self._tasks.get(task):
+                task.cancel()
+            cancelled = await wait_for_end(task, self._chain.limits.on_disconnect) or cancelled
+            if not task.done():
+                task.cancel()
+                cancelled = await wait_for_end(task) or cancelled
+        if cancelled is not None:
+            raise cancelled
+
+    def _start(self, work: Any, name: str) -> "asyncio.Task[None]":
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks[task] = True
+        task.add_done_callback(lambda _: self._tasks.pop(task))
+        return task
+
+    def _watch_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        remaining = self._remaining()
+        if remaining is not None and self._connection.closed is None:
+            wait = min(max(remaining, 0.0), LONGEST_WAIT)
+            self._expiry = asyncio.get_running_loop().call_later(wait, self._look_at_clock)
+
+    def _remaining(self) -> float | None:
+        """Return the seconds until the connection has to end, ``None`` if its user does not expire."""
+        expires_at = getattr(self._connection.user, "expires_at", None)
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not math.isfinite(expires_at):
+            return None
+        return expires_at + self._chain.authenticators[-1].expiry_grace - time()
+
+    def _look_at_clock(self) -> None:
+        remaining = self._remaining()
+        self._expiry = None
+        if remaining is None or remaining > 0:
+            self._watch_expiry()
+        elif self._renewal is None:  # else it came in time, and what comes of it decides
+            self._connection.start_close(EXPIRED, "the credential has expired")
+
+    async def _renew(self, call: Call, token: str) -> None:
+        held: AsyncExitStack | None = None
+        try:
+            overridden = self._chain.authenticators[-1] in overrides_of(self._scope.app)
+            held = await self._pass_guards(None if overridden else await self._fresh_user(token))
+        except WebSocketError as exc:
+            self._answer(call, exc)
+        except Disconnect as exc:
+            self._connection.start_close(exc.code, exc.reason)
+        else:
+            self._answer(call, None)
+        finally:
+            self._renewal = None
+            self._watch_expiry()
+        if held is not None:
+            await self._keep(held)
+
+    async def _fresh_user(self, token: str) -> Any:
+        """Return whom a token speaks for; raise the error that answers one that does not renew this connection."""
+        connection, deadline = self._connection, asyncio.timeout(self._chain.limits.handshake)
+        try:
+            async with deadline:
+                user = await self._chain.authenticators[-1].renew(connection.http, token)
+        except Exception as exc:
+            if deadline.expired():
+                raise WebSocketError("timeout", "Looking at the token took too long") from None
+            ruling = strongest(exc)
+            if isinstance(ruling, HTTPException):
+                raise from_http(ruling) from None
+            if not isinstance(ruling, WebSocketError):
+                logger.error("%r: looking at a fresh token failed", connection, exc_info=exc)
+                raise WebSocketError("internal", "Internal error") from None
+            raise ruling from None
+        if identity_of(user) != connection.user_id:
+            raise WebSocketError("forbidden", "The token is another subject's")
+        return user
+
+    async def _pass_guards(self, user: Any) -> AsyncExitStack | None:
+        """Put a fresh user in place and run again the guards that depend on it; return what closes those that hold.
+
+        Args:
+            user: ``None`` where an override takes the authenticator's place, which then runs again itself.
+
+        Raises:
+            Disconnect: one of them denies, fails or takes too long.
+        """
+        chain, scope = self._chain, self._scope
+        authenticator = chain.authenticators[-1]
+        if user is not None:
+            remember(self._connection.scope, authenticator, user)
+        again = chain.guards_of(authenticator)
+        fresh = ConnectionScope(self._connection)
+        for key, value in scope.values.items():
+            guard = key.guard if isinstance(key, GuardKey) else None
+            if guard is authenticator and user is not None:
+                fresh.values[key] = scope.values[key] = user
+            elif guard not in again:
+                fresh.values[key] = value
+        plan = chain.plan_guards(overrides_of(scope.app), list(again.values()), fresh.values.keys())
+        deadline = asyncio.timeout(chain.limits.handshake)
+        try:
+            async with deadline, AsyncExitStack() as stack:
+                await plan.solve(fresh, stack)
+        except Exception as exc:
+            await self._close(fresh.stack, exc)
+            if deadline.expired():
+                raise Disconnect(4503, "the guards took too long") from None
+            raise Disconnect(*closing_of(exc, "a guard that ran again")) from None
+        except BaseException as exc:
+            await self._close(fresh.stack, exc)
+            raise
+        scope.values.update(fresh.values)
+        return fresh.stack
+
+    async def _keep(self, held: AsyncExitStack) -> None:
+        """Hold what guards that ran again hold, until the connection ends or they run once more."""
+        if self._hold is not None:
+            self._hold.set()
+        self._hold = release = asyncio.Event()
+        self._tasks[current_task()] = False
+        await release.wait()
+        await self._close(held, None)
+
+    async def _close(self, stack: AsyncExitStack | None, exc: BaseException | None) -> None:
+        try:
+            async with asyncio.timeout(self._chain.limits.on_disconnect):
+                if exc is not None:
+                    await unwind(stack, exc)
+                elif stack is not None:
+                    await stack.aclose()
+        except Exception as raised:
+            if raised is not exc:
+                logger.exception("%r: letting go of what a guard held failed", self._connection)
+
+    def _ask_later(self, each: Revalidation) -> None:
+        if self._connection.closed is None:
+            wait = each.interval * random.uniform(0.9, 1.1)
+            self._timers[each] = asyncio.get_running_loop().call_later(wait, self._ask_soon, each)
+
+    def _ask_soon(self, each: Revalidation) -> None:
+        self._start(self._ask_again(each), "wsrouter revalidation")
+
+    async def _ask_again(self, each: Revalidation) -> None:
+        """Ask whether the connection may go on; who can't say lets it go on."""
+        needs, connection = each.injected.needs, self._connection
+        try:
+            async with asyncio.timeout(self._chain.limits.handshake), AsyncExitStack() as stack:
+                arguments = await each.injected.current(self._scope).solve(self._scope, stack)
+                if needs.kind is Kind.ASYNC:
+                    await needs.call(**arguments)
+                else:
+                    await in_thread(needs.call, **arguments)
+        except Exception as exc:
+            if isinstance(strongest(exc), Disconnect | HTTPException | WebSocketError):
+                connection.start_close(*closing_of(exc, needs.owner))
+            else:
+                logger.exception("%s failed, %r goes on", needs.owner, connection)
+        self._ask_later(each)
+
+    def _answer(self, call: Call, error: WebSocketError | None) -> None:
+        self._done(call)
+        codec = self._connection.codec
+        if error is not None:
+            self._connection.reply(codec.control("$error", call.id, error=error.as_data()))
+        elif call.id is not None:
+            self._connection.reply(codec.control("$ok", call.id))
