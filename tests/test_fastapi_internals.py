@@ -6,7 +6,8 @@
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.routing import iter_route_contexts
 from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 
@@ -62,3 +63,30 @@ async def test_a_middleware_sees_every_frame() -> None:
     async with serve(outer) as server, connect(server) as ws:
         await ws.wait_closed()
     assert sent == ["websocket.accept", "websocket.close"]
+
+
+async def test_fastapi_solves_only_what_users_list() -> None:
+    """What marks the routers of a handler is found at start, and costs a handshake nothing; other dependencies run."""
+    calls: list[str] = []
+
+    async def listed() -> None:
+        calls.append("listed")
+
+    inner = WebSocketRouter(prefix="/inner")
+    inner.add_handler("/", WebSocketHandler)
+    outer = WebSocketRouter(prefix="/outer")
+    outer.include_router(inner)
+    app = FastAPI()
+    app.include_router(outer, dependencies=[Depends(listed)])
+    async with serve(app) as server:
+        for _ in range(2):
+            async with connect(server, "/outer/inner/"):
+                pass
+        (route,) = [
+            effective
+            for context in iter_route_contexts(app.routes)
+            if hasattr(effective := _fastapi.effective_route(context), "dependant")
+            and effective.path == "/outer/inner/"
+        ]
+        assert [each.call for each in route.dependant.dependencies] == [listed]
+    assert calls == ["listed", "listed"]

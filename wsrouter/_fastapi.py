@@ -7,7 +7,7 @@
 # pyright: reportPrivateUsage=false
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import CodeType
@@ -120,9 +120,14 @@ def raw_channels(websocket: WebSocket) -> tuple[Receive, Send]:
 
     # Some servers give awaitables that are no coroutines, which can't be stepped.
     return (
-        receive if inspect.iscoroutinefunction(receive) else plain_receive,
-        send if inspect.iscoroutinefunction(send) else plain_send,
+        receive if _makes_coroutines(receive) else plain_receive,
+        send if _makes_coroutines(send) else plain_send,
     )
+
+
+def _makes_coroutines(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _find_sender() -> tuple[CodeType, int] | None:
@@ -155,6 +160,12 @@ def dependencies_of(route: Any) -> list[params.Depends]:
     """Return the dependencies that FastAPI runs before the endpoint of a route, outermost first."""
     dependencies: list[params.Depends] = list(getattr(route, "dependencies", None) or [])
     return dependencies
+
+
+def drop_dependencies(route: Any, dropped: Callable[[Any], bool]) -> None:
+    """Keep FastAPI from solving some dependencies of a route, which go on to stand in its list."""
+    solved: list[Dependant] = route.dependant.dependencies
+    solved[:] = [each for each in solved if not dropped(each.call)]
 
 
 def overrides_of(app: Any) -> Mapping[Any, Any]:

@@ -1,6 +1,6 @@
 """One socket: who is at the other end, and what is sent to them."""
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class Connection(Writer):
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(send, limits, on_close)
-        self.id: str = secrets.token_urlsafe(12)
+        self.id: str = os.urandom(12).hex()
         self.subprotocol = subprotocol
         """What was chosen of the subprotocols that the client offers, ``None`` for none."""
         self.codec = codec

@@ -92,8 +92,7 @@ class Handshake:
         try:
             if self._left:
                 raise ConnectionResetError("the client left during the handshake")
-            async with asyncio.timeout(self._chain.limits.send):
-                await self._connection.accept(self._connection.subprotocol, [])
+            await self._connection.accept(self._connection.subprotocol, [])
         except BaseException as exc:
             await self._unwind(admitted.stack, exc)
             if not isinstance(exc, OSError):

@@ -13,7 +13,7 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket, WebSocketState
 
 from wsrouter import containers
-from wsrouter._fastapi import dependencies_of, effective_route
+from wsrouter._fastapi import dependencies_of, drop_dependencies, effective_route
 from wsrouter.chain import Chain, Layer, Reject
 from wsrouter.codecs import Codec
 from wsrouter.errors import ConfigurationError
@@ -254,6 +254,7 @@ def chain_of(route: Any, table: HandlerTable) -> Chain:
             check_left_to_fastapi(depends.dependency, route.path)
             outside.append(depends.dependency)
     chain = Chain(table, layers, route.path, outside)
+    drop_dependencies(route, lambda call: isinstance(call, _Mark))
     key = id(route)
     _chains[key] = (weakref.ref(route, lambda _: _chains.pop(key, None)), chain)
     return chain

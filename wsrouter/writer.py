@@ -72,11 +72,18 @@ class Writer:
         """Accept the handshake.
 
         Raises:
-            OSError: the client has left.
+            OSError: the client has left, or the server does not take it within ``Limits.send`` (`TimeoutError`).
         """
         # The first message may come before this returns: what it makes us send waits until then.
         self._accepted = self._writing = True
-        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
+        sending = self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
+        try:
+            yielded = sending.send(None)
+        except StopIteration:
+            pass
+        else:
+            async with asyncio.timeout(self.limits.send):
+                await resume(sending, yielded)
         self._writing = False
         if self._outbox:
             self._wake()
