@@ -48,6 +48,13 @@ class Attempt:
             self._interruptions += 1
             self.task.cancel(self.cause)
 
+    def abandon(self) -> None:
+        """Cancel the work whatever it is at, its clean-up too; for what did not end in all the time that it had."""
+        self.cause = self.cause or "ended"
+        if self.task is not None and not self.task.done():
+            self._interruptions += 1
+            self.task.cancel(self.cause)
+
     def end(self) -> None:
         """Keep cancellations out from here on, and take back those that were delivered."""
         self.open = False

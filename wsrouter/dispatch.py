@@ -244,6 +244,11 @@ class Dispatcher:
                         return self._reply(call, message)
                 except Exception as raised:
                     exc = strongest(raised)
+                except asyncio.CancelledError:
+                    call.end()
+                    if call.cause is None or (task is not None and task.cancelling()):
+                        raise
+                    return None
         if isinstance(exc, Disconnect):
             self._connection.start_close(exc.code, exc.reason)
             return None

@@ -42,7 +42,8 @@ class Limits:
     """Seconds for a close frame to get out and be answered; then the connection is abandoned."""
 
     on_disconnect: float = 5.0
-    """Seconds for ``on_disconnect``, and again for the end of the connection scope."""
+    """Seconds for ``on_disconnect``, again for the end of the connection scope, and again for the clean-up of a
+    message that was cancelled because the client has left."""
 
     drain: float = 5.0
     """Seconds after the client left in which messages received before are still handled."""

@@ -172,9 +172,13 @@ class Session:
         self._work.wind_up()
         if self._drain is None:
             drain = self._chain.limits.drain
-            self._drain = asyncio.get_running_loop().call_later(drain, self._work.end, True)
+            self._drain = asyncio.get_running_loop().call_later(drain, self._end_drain)
         if not still_listening:
             self._inbox.end()
+
+    def _end_drain(self) -> None:
+        self._work.end(again=True)
+        self._drain = asyncio.get_running_loop().call_later(self._chain.limits.on_disconnect, self._work.abandon)
 
     def _unreadable(self, exc: Exception) -> None:
         logger.error("%r: receiving failed", self._connection, exc_info=exc)

@@ -76,7 +76,9 @@ async def wait_for_end(task: "asyncio.Future[Any]", timeout: float | None = None
         if remaining is not None and remaining <= 0:
             break
         try:
-            await asyncio.wait([task], timeout=remaining)
+            # An anyio scope that was cancelled around the caller would cancel it again in every iteration of the loop.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=remaining)
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
     return cancelled

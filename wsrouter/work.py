@@ -114,6 +114,13 @@ class Work:
         for call in self._inbox.drop():
             self._done(call)
 
+    def abandon(self) -> None:
+        """Cancel what still runs although it was cancelled, its clean-up too."""
+        for call in self._running():
+            place = "a message" if call.bound is None else call.bound.name
+            logger.error("%r: %s did not end after the client had left, and is cancelled", self._connection, place)
+            call.abandon()
+
     async def ended(self) -> asyncio.CancelledError | None:
         """Wait for what is under way, through cancellations; return the first of them."""
         cancelled: asyncio.CancelledError | None = None
