@@ -46,6 +46,8 @@ LAYERS = [
     "wsrouter.handler",
     "wsrouter.table",
     "wsrouter.rates",
+    "wsrouter.guards.origins",
+    "wsrouter.guards.places",
     "wsrouter.guards",
     "wsrouter.auth.logs",
     "wsrouter.auth.sources",

@@ -1,0 +1,6 @@
+"""Ready guards. A guard of one's own is a dependency that raises `Deny`: a function is enough."""
+
+from wsrouter.guards.origins import AllowOrigins
+from wsrouter.guards.places import ConnectionLimit
+
+__all__ = ["AllowOrigins", "ConnectionLimit"]
