@@ -45,7 +45,6 @@ LAYERS = [
     "wsrouter.injection",
     "wsrouter.handler",
     "wsrouter.table",
-    "wsrouter.rates",
     "wsrouter.guards.origins",
     "wsrouter.guards.places",
     "wsrouter.guards",

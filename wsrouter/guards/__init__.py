@@ -1,6 +1,6 @@
 """Ready guards. A guard of one's own is a dependency that raises `Deny`: a function is enough."""
 
 from wsrouter.guards.origins import AllowOrigins
-from wsrouter.guards.places import ConnectionLimit
+from wsrouter.guards.places import ConnectionLimit, ConnectionLimitStats
 
-__all__ = ["AllowOrigins", "ConnectionLimit"]
+__all__ = ["AllowOrigins", "ConnectionLimit", "ConnectionLimitStats"]
