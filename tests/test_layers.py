@@ -47,6 +47,7 @@ LAYERS = [
     "wsrouter.table",
     "wsrouter.guards.origins",
     "wsrouter.guards.places",
+    "wsrouter.guards.requirements",
     "wsrouter.guards",
     "wsrouter.auth.logs",
     "wsrouter.auth.sources",

@@ -2,5 +2,6 @@
 
 from wsrouter.guards.origins import AllowOrigins
 from wsrouter.guards.places import ConnectionLimit, ConnectionLimitStats
+from wsrouter.guards.requirements import RequireScopes, RequireSubprotocol
 
-__all__ = ["AllowOrigins", "ConnectionLimit", "ConnectionLimitStats"]
+__all__ = ["AllowOrigins", "ConnectionLimit", "ConnectionLimitStats", "RequireScopes", "RequireSubprotocol"]
