@@ -27,6 +27,8 @@ LAYERS = [
     "wsrouter.writer",
     "wsrouter.connection",
     "wsrouter.identity",
+    "wsrouter.metering",
+    "wsrouter.rates",
     "wsrouter.uvicorn",
     "wsrouter.stores",
     "wsrouter.brokers.base",
