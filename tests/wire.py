@@ -88,6 +88,13 @@ class RawClient:
                 (length,) = struct.unpack("!H", await self._reader.readexactly(2))
             return first & 0x0F, await self._reader.readexactly(length)
 
+    async def close_code(self) -> int:
+        """Return the code of the close frame that comes after whatever else."""
+        while True:
+            opcode, payload = await self.frame()
+            if opcode == 8:
+                return int.from_bytes(payload[:2])
+
     def drop(self) -> None:
         """End the connection with FIN."""
         self._writer.close()

@@ -39,10 +39,11 @@ class Bucket:
 
     def wait(self, cost: float, now: float) -> float:
         """Return the seconds until a cost can be met, 0 if it can be now."""
+        capacity = self._capacity
         level = self._level + (now - self._seen) * self._rate
-        self._level = level = min(level, self._capacity)
+        self._level = level = level if level < capacity else capacity
         self._seen = now
-        missing = min(cost, self._capacity) - level
+        missing = (cost if cost < capacity else capacity) - level
         return missing / self._rate if missing > _ROUNDING else 0.0
 
     def take(self, cost: float) -> None:
@@ -124,12 +125,13 @@ class Meter:
         if self._allowances is None:
             self._allowances = [limit.allowance(self._connection) for limit in self._limits]
         now = monotonic()
-        refused: dict[Allowance, float] = {}
+        refused: dict[Allowance, float] | None = None
         for allowance in self._allowances:
             wait = allowance.wait(size, now)
             if wait > 0:
+                refused = refused or {}
                 refused[allowance] = wait
-        if not refused:
+        if refused is None:
             for allowance in self._allowances:
                 allowance.take(size)
             return None
