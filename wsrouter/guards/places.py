@@ -63,8 +63,8 @@ class ConnectionLimit:
 
     The address is the server's ``scope["client"]``; no header is looked at. Behind a proxy tell uvicorn whom to
     believe (``--forwarded-allow-ips``). IPv6 addresses count by /64, which is what one customer has; IPv4 in
-    IPv6 counts as IPv4. A connection without an address (a Unix socket) is not limited by ``per_ip``, which is
-    logged once.
+    IPv6 counts as IPv4; all that is no address counts as one. A connection for which the server gives none (a
+    Unix socket) is not limited by ``per_ip``, which is logged once.
 
     Args:
         total: connections at once. Whoever connects often enough pushes out everybody else where it replaces.
