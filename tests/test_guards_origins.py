@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Cookie, Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from tests.origin_cases import ALLOWED, CASES, Case, Outcome
 from tests.support import Server, serve
 from tests.wire import RawClient, status_of
 from wsrouter import ConfigurationError, WebSocketHandler, WebSocketRouter
+from wsrouter.auth import Authenticator
 from wsrouter.guards import AllowOrigins
 from wsrouter.identity import AMBIENT
 
@@ -116,6 +117,23 @@ async def test_a_missing_origin(missing: bool | None, ambient: bool, status: int
         assert await status_of(server) == status
         assert await status_of(server, headers=[("Origin", "https://app.example")]) == 101
         assert await status_of(server, headers=[("Origin", "")]) == 403
+
+
+class SessionCookie(Authenticator):
+    ambient = True
+
+    async def __call__(self, session: Annotated[str, Cookie()] = "") -> str:
+        return session
+
+
+async def test_where_a_cookie_signs_in_the_origin_has_to_be_there() -> None:
+    """With an authenticator that is ambient, the default denies a request without Origin, wherever the guard stands."""
+    for guards in ([AllowOrigins("https://app.example"), SessionCookie()], [SessionCookie(), AllowOrigins("null")]):
+        async with serve(application(*guards)) as server:
+            assert await status_of(server, headers=[("Cookie", "session=ada")]) == 403
+            allowed = "https://app.example" if isinstance(guards[0], AllowOrigins) else "null"
+            headers = [("Cookie", "session=ada"), ("Origin", allowed)]
+            assert await status_of(server, headers=headers) == 101
 
 
 async def test_a_denied_page_gets_a_close_code_where_it_is_asked_for() -> None:

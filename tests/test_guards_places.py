@@ -17,6 +17,7 @@ from websockets.http11 import Response
 from tests.support import Server, connect, eventually, serve
 from tests.wire import RawClient
 from wsrouter import ConfigurationError, Connection, Deny, WebSocketHandler, WebSocketRouter
+from wsrouter.auth import Authenticator
 from wsrouter.guards import ConnectionLimit, ConnectionLimitStats
 
 
@@ -348,6 +349,24 @@ def test_a_limit_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None
     """A mistake is reported when the guard is made, with the argument."""
     with pytest.raises(ConfigurationError, match=r"ConnectionLimit\("):
         ConnectionLimit(**options)
+
+
+class NamedByHeader(Authenticator):
+    async def __call__(self, x_user: Annotated[str, Header()] = "") -> User:
+        return User(x_user)
+
+
+@pytest.mark.logs_errors
+async def test_a_limit_per_user_before_the_authenticator_is_refused_at_start() -> None:
+    """It would limit nobody; a limit that needs no user may stand there."""
+    with pytest.raises(ConfigurationError, match="ConnectionLimit goes by the user, and is listed before"):
+        async with serve(application(ConnectionLimit(total=5, per_user=1), NamedByHeader())):
+            pass
+    limit = ConnectionLimit(per_user=1)
+    app = application(ConnectionLimit(total=5), NamedByHeader(), limit)
+    async with serve(app) as server, connect(server, additional_headers={"x-user": "ada"}):
+        assert (await denied(server, x_user="ada")).status_code == 429
+        assert limit.stats().users == 1
 
 
 def test_it_says_whether_it_needs_the_user() -> None:

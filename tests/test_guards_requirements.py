@@ -1,5 +1,6 @@
 """`RequireScopes` and `RequireSubprotocol`, over real sockets and on HTTP routes."""
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from tests.support import Server, connect, serve
 from tests.wire import RawClient
-from wsrouter import ConfigurationError, WebSocketHandler, WebSocketRouter
+from wsrouter import ConfigurationError, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.guards import RequireScopes, RequireSubprotocol
 
 
@@ -127,6 +128,29 @@ async def test_scopes_on_an_http_route() -> None:
     assert lacking.status_code == 403
     assert lacking.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="chat:write"'
     assert nobody.status_code == 401
+
+
+class Draft(Message):
+    text: str
+
+
+class Editor(WebSocketHandler):
+    @on(guards=[RequireScopes("chat:write")])
+    async def draft(self, message: Draft) -> str:
+        return message.text
+
+
+async def test_scopes_of_one_method() -> None:
+    """On a method it answers an error frame, and the connection lives: forbidden, or unauthenticated for nobody."""
+    frame = '{"type":"draft","id":1,"data":{"text":"hi"}}'
+    async with serve(application(sign_in, handler=Editor)) as server:
+        for user, expected in (("set", "$ok"), ("part", "forbidden"), ("", "unauthenticated")):
+            async with connect(server, additional_headers={"x-user": user}) as ws:
+                for _ in range(2):
+                    await ws.send(frame)
+                    reply = json.loads(await ws.recv())
+                    assert reply["id"] == 1
+                    assert (reply["error"]["code"] if reply["type"] == "$error" else reply["type"]) == expected
 
 
 async def test_a_denial_quotes_nothing_of_the_client() -> None:
