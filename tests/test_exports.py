@@ -14,6 +14,7 @@ PUBLIC_MODULES = [
     "wsrouter.brokers",
     "wsrouter.brokers.redis",
     "wsrouter.guards",
+    "wsrouter.rates",
     "wsrouter.testing",
     "wsrouter.uvicorn",
 ]

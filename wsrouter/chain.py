@@ -1,6 +1,6 @@
 """One handler under one chain of routers: everything that a session needs, bound once."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
 from wsrouter.injection import Injected, Listing, Owner, Planner
 from wsrouter.limits import Limits
+from wsrouter.metering import FrameLimit
 from wsrouter.plans import Plan
 from wsrouter.signatures import Dependency, Kind, Needs, kind_of, name_of, needs_of
 from wsrouter.table import HandlerTable, Method
@@ -31,7 +32,12 @@ class Layer:
     codecs: Sequence[Codec] | None = None
     guards: list[Dependency] = field(default_factory=list[Dependency])
     middleware: list[Needs] = field(default_factory=list[Needs])
+    frame_limits: list[FrameLimit] = field(default_factory=list[FrameLimit])
     exception_handlers: dict[type[Exception], Needs] = field(default_factory=dict[type[Exception], Needs])
+
+    def add_middleware(self, around: Iterable[Needs], limits: Iterable[FrameLimit]) -> None:
+        self.middleware.extend(around)
+        self.frame_limits.extend(limits)
 
     @cached_property
     def own_hub(self) -> Hub:
@@ -113,6 +119,8 @@ class Chain:
         self.middleware = [
             self._inject(needs, owners[depth]) for depth, layer in enumerate(layers) for needs in layer.middleware
         ] + [self._inject(needs, owner) for needs in table.middleware]
+        limits = [limit for layer in layers for limit in layer.frame_limits]
+        self.frame_limits: Sequence[FrameLimit] = list(dict.fromkeys([*limits, *table.frame_limits]))
         self.exception_handlers: dict[type[Exception], Injected] = {}
         for depth, layer in enumerate(layers):
             for kind, needs in layer.exception_handlers.items():

@@ -11,9 +11,11 @@ from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.limits import Limits
+from wsrouter.metering import FrameLimit
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Guard: TypeAlias = Callable[..., Any] | params.Depends
+Middleware: TypeAlias = Callable[..., Any] | FrameLimit
 MARK: Final = "__wsrouter_on__"
 
 
@@ -81,8 +83,8 @@ class WebSocketHandler:
 
     guards: ClassVar[Sequence[Guard]] = ()
     """Dependencies that let a connection in or raise `Deny`; they run after those of the routers."""
-    middleware: ClassVar[Sequence[Callable[..., Any]]] = ()
-    """Message middleware; it runs inside that of the routers."""
+    middleware: ClassVar[Sequence[Middleware]] = ()
+    """Message middleware and rate limits; it runs inside that of the routers."""
     limits: ClassVar[Limits | None] = None
     """Limits in place of the router's."""
     subprotocols: ClassVar[Sequence[str]] = ()

@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.types import Message as Event
 
 from wsrouter.calls import Call
 from wsrouter.chain import Chain
-from wsrouter.codecs import Frame, Id, Unreadable, lenient_id
+from wsrouter.codecs import Frame, Id, Unreadable, is_id, is_object, lenient_id
 from wsrouter.connection import Connection
 from wsrouter.errors import WebSocketError
 from wsrouter.frames import CloseInfo, size_of
 from wsrouter.messages import Envelope
+from wsrouter.metering import Excess, Meter
 
 logger = logging.getLogger("wsrouter")
+
+MAX_READ_FOR_ID: Final = 4096
+"""Bytes of a frame that is read only to answer it with its id."""
 
 
 class Intake:
@@ -37,6 +41,7 @@ class Intake:
         "_decode",
         "_left",
         "_limit",
+        "_meter",
         "_methods",
         "_odd",
         "_renew",
@@ -58,6 +63,7 @@ class Intake:
         self._cancel = cancel
         self._renew = renew
         self._limit = chain.limits.message_size
+        self._meter = Meter(connection, chain.frame_limits) if chain.frame_limits else None
         self._methods = chain.methods
         self._odd = chain.table.raw or chain.table.reads == "bytes"
         self._calls: dict[Id, Call] | None = None
@@ -74,6 +80,9 @@ class Intake:
         size = len(frame) if text is None or text.isascii() else size_of(frame)
         if size > self._limit:
             self._connection.start_close(1009, f"a message has at most {self._limit} bytes")
+            return None
+        if self._meter is not None and (excess := self._meter.count(size)) is not None:
+            self._refuse(frame, size, excess)
             return None
         if self._odd and (text is None or self._chain.table.raw):
             return self._read_odd(frame, size)
@@ -104,6 +113,32 @@ class Intake:
         """Let the id of a call be used again."""
         if call.id is not None and self._calls is not None and self._calls.get(call.id) is call:
             del self._calls[call.id]
+
+    def end(self) -> None:
+        """Let go of what the rate limits count, when the connection has ended."""
+        if self._meter is not None:
+            self._meter.release()
+
+    def _refuse(self, frame: Frame, size: int, excess: Excess) -> None:
+        """Answer a frame that is not within the rate limits, ahead of what waits; it is not handled."""
+        if excess.verdict == "close" or self._chain.table.raw:
+            self._connection.start_close(4529, "messages come too fast")
+        elif excess.verdict == "answer":
+            id = self._id_in(frame) if size <= MAX_READ_FOR_ID else None
+            if id is not None and self._calls is not None and id in self._calls:
+                self._connection.start_close(4400, "that id is in flight")
+                return
+            error = WebSocketError("rate_limited", "Too many messages", after_ms=excess.after_ms)
+            self._connection.reply(self._connection.codec.control("$error", id, error=error.as_data()))
+
+    def _id_in(self, frame: Frame) -> Id | None:
+        """Return the id that the answer to a frame carries; that of a ``$cancel`` names another call."""
+        try:
+            value = self._connection.codec.loads(frame)
+        except (ValueError, RecursionError):
+            return None
+        id: object = value.get("id") if is_object(value) and value.get("type") != "$cancel" else None
+        return id if is_id(id) else None
 
     def _read_odd(self, frame: Frame, size: int) -> Call | None:
         """Read a frame of a raw handler, or a binary one for ``on_message``."""

@@ -11,6 +11,7 @@ from wsrouter.annotations import holds_metadata, parameters_of, unfolded
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
+from wsrouter.metering import FrameLimit
 from wsrouter.signatures import (
     Dependency,
     Kind,
@@ -119,6 +120,16 @@ def middleware_needs(middleware: object, owner: str) -> Needs:
             f"{place}: it is called with (message, connection, call_next); let it take these three first"
         )
     return needs_of(middleware, place, skip=3)
+
+
+def sorted_middleware(each: Sequence[object], owner: str) -> tuple[list[Needs], list[FrameLimit]]:
+    """Return what wraps messages and what limits frames, of what is listed as middleware.
+
+    Raises:
+        ConfigurationError: something is neither.
+    """
+    around = [middleware_needs(item, owner) for item in each if not isinstance(item, FrameLimit)]
+    return around, [item for item in each if isinstance(item, FrameLimit)]
 
 
 def exception_handler_needs(function: object, owner: str) -> Needs:

@@ -17,7 +17,7 @@ from wsrouter._fastapi import dependencies_of, drop_dependencies, effective_rout
 from wsrouter.chain import Chain, Layer, Reject
 from wsrouter.codecs import Codec
 from wsrouter.errors import ConfigurationError
-from wsrouter.handler import Guard, WebSocketHandler
+from wsrouter.handler import Guard, Middleware, WebSocketHandler
 from wsrouter.hub import Hub
 from wsrouter.limits import Limits
 from wsrouter.options import (
@@ -26,13 +26,14 @@ from wsrouter.options import (
     exception_handler_needs,
     guard_needs,
     listed,
-    middleware_needs,
+    sorted_middleware,
 )
 from wsrouter.session import Session
 from wsrouter.table import HandlerTable
 
 HandlerT = TypeVar("HandlerT", bound=type[WebSocketHandler])
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+MiddlewareT = TypeVar("MiddlewareT", bound=Middleware)
 
 _TABLE: Final = "__wsrouter_table__"
 
@@ -80,7 +81,7 @@ class WebSocketRouter(APIRouter):
         hub: Hub | None = None,
         container: Container | None = None,
         guards: Sequence[Guard] = (),
-        middleware: Sequence[Callable[..., Any]] = (),
+        middleware: Sequence[Middleware] = (),
         limits: Limits | None = None,
         reject: Reject | None = None,
         codecs: Sequence[Codec] | None = None,
@@ -96,7 +97,7 @@ class WebSocketRouter(APIRouter):
         self._layer = Layer(hub, container, limits, reject, codecs)
         self._layer.guards.extend(guard_needs(guard, owner) for guard in listed(guards, f"{owner}, argument 'guards'"))
         each = listed(middleware, f"{owner}, argument 'middleware'")
-        self._layer.middleware.extend(middleware_needs(function, owner) for function in each)
+        self._layer.add_middleware(*sorted_middleware(each, owner))
         self._owner = owner
         mark = Depends(_Mark(self._layer))
         super().__init__(prefix=prefix, dependencies=[mark, *(dependencies or ())], lifespan=self._lifespan(lifespan))
@@ -124,14 +125,15 @@ class WebSocketRouter(APIRouter):
         table.check(self.prefix + path)
         super().add_api_websocket_route(path, _endpoint(table), name=name or cls.__name__)
 
-    def middleware(self, middleware: FunctionT) -> FunctionT:
+    def middleware(self, middleware: MiddlewareT) -> MiddlewareT:
         """Add message middleware inside what was added before; also as a decorator.
 
         It is an ``async def (message, connection, call_next)``, or an object with such a ``__call__``; further
         parameters are injected per message. ``message`` is an `Envelope`, or what a raw handler reads;
-        ``await call_next(message)`` handles it, its call scope included. A raised exception answers it.
+        ``await call_next(message)`` handles it, its call scope included. A raised exception answers it. A
+        `RateLimit` is added in the same way.
         """
-        self._layer.middleware.append(middleware_needs(middleware, self._owner))
+        self._layer.add_middleware(*sorted_middleware([middleware], self._owner))
         return middleware
 
     def exception_handler(self, exception: type[Exception]) -> Callable[[FunctionT], FunctionT]:

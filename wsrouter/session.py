@@ -213,6 +213,7 @@ class Session:
             if cancelled is not None:
                 raise cancelled
         finally:
+            self._intake.end()
             if self._scope.stack is not None:
                 await self._close_scope(self._scope.stack)
             # What refers back to this session would keep all of it for the garbage collector.

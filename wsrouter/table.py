@@ -18,7 +18,7 @@ from wsrouter.frames import checked
 from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
-from wsrouter.options import check_instance, guard_needs, listed, middleware_needs
+from wsrouter.options import check_instance, guard_needs, listed, sorted_middleware
 from wsrouter.signatures import Dependency, Given, Kind, Needs, kind_of, needs_of
 
 Reads = Literal["text", "bytes", "frame", "json", "envelope"]
@@ -60,7 +60,7 @@ class HandlerTable:
         guards = listed(cls.guards, f"{cls.__qualname__}.guards")
         middleware = listed(cls.middleware, f"{cls.__qualname__}.middleware")
         self.guards = [guard_needs(guard, cls.__qualname__) for guard in guards]
-        self.middleware = [middleware_needs(each, cls.__qualname__) for each in middleware]
+        self.middleware, self.frame_limits = sorted_middleware(middleware, cls.__qualname__)
         self.methods: dict[str, Method] = {}
         payloads: dict[str, Any] = {}
         _check_names(cls)

@@ -9,6 +9,8 @@ from fastapi import Depends
 
 from tests.typing.services import Session, get_session
 from wsrouter import Connection, Deny, Hub, Limits, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter.guards import AllowOrigins, ConnectionLimit, RequireScopes
+from wsrouter.rates import RateLimit
 from wsrouter.testing import TestConnection
 
 router = WebSocketRouter()
@@ -85,3 +87,14 @@ async def messages(hub: Hub, ws: TestConnection) -> None:
     assert_type(await ws.call(Say(text="hi"), expect=Said), Say)  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]
     async with hub as entered:
         assert_type(entered, Connection)  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]
+
+
+def guards() -> None:
+    """Options of the ready guards are checked."""
+    ConnectionLimit(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ConnectionLimit(total=5, on_full="replace")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    AllowOrigins(["https://app.example"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RequireScopes(["chat:write"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RateLimit(messages=20)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RateLimit(messages="20/second", per="room")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    WebSocketRouter(middleware=["20/second"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,193 @@
+"""How many may be connected at once."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Hashable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from typing import Final, Literal, TypeAlias
+
+from wsrouter.connection import Connection
+from wsrouter.errors import ConfigurationError, Deny
+
+logger = logging.getLogger("wsrouter")
+
+REPLACED: Final = 4409
+_UNREADABLE: Final = "unreadable"
+"""All clients whose address is none count as one: it must not be a way around the limit."""
+
+OnFull: TypeAlias = Literal["deny", "replace_oldest"]
+_Bucket: TypeAlias = tuple[Literal["total", "user", "ip"], Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimitStats:
+    """Counts of one `ConnectionLimit`."""
+
+    taken: int
+    """Places that are held now."""
+    users: int
+    """Users who hold a place, where ``per_user`` counts them."""
+    addresses: int
+    """Addresses that hold a place, where ``per_ip`` counts them."""
+    denied: int
+    """Connections that were turned away with 429 so far."""
+    replaced: int
+    """Connections that were closed with 4409 so far."""
+
+
+class _Place:
+    """What one connection holds."""
+
+    __slots__ = ("buckets", "connection")
+
+    def __init__(self, connection: Connection, buckets: list[_Bucket]) -> None:
+        self.connection = connection
+        self.buckets = buckets
+        """Empty from when it is given back."""
+
+
+class ConnectionLimit:
+    """Hold one of a number of places while the connection lives.
+
+    A place is taken before the first ``await`` and given back once, whatever way the connection ends. Where
+    there is none, the connection is denied with 429 and ``Retry-After``; or, with
+    ``on_full="replace_oldest"``, the one that has been there longest of the same user, address or all is
+    closed with 4409 (denied, where it is not accepted yet), and the new one gets its place at once, so that a
+    phone that lost its link is back before the server has noticed that the old socket is dead. So for some
+    seconds there may be more sockets than places.
+
+    List it first: what is turned away then costs least. ``per_user`` needs the user: list a second one with it
+    after the authenticator, and after the guards that may deny if it replaces. One object counts together
+    wherever it is listed, in this process; it belongs to one event loop.
+
+    The address is the server's ``scope["client"]``; no header is looked at. Behind a proxy tell uvicorn whom to
+    believe (``--forwarded-allow-ips``). IPv6 addresses count by /64, which is what one customer has; IPv4 in
+    IPv6 counts as IPv4; all that is no address counts as one. A connection for which the server gives none (a
+    Unix socket) is not limited by ``per_ip``, which is logged once.
+
+    Args:
+        total: connections at once. Whoever connects often enough pushes out everybody else where it replaces.
+        per_user: connections of one user at once; those without a user are not limited by it.
+        per_ip: connections from one address at once; many people may share one.
+        on_full: ``"deny"`` the new connection, or ``"replace_oldest"``.
+        retry_after: seconds that the ``Retry-After`` header names.
+
+    Raises:
+        ConfigurationError: no limit, one below 1, or another ``on_full``; at application start for ``per_user``
+            before the authenticator of the same handler.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        per_user: int | None = None,
+        per_ip: int | None = None,
+        on_full: OnFull = "deny",
+        retry_after: int = 5,
+    ) -> None:
+        given = {"total": total, "per_user": per_user, "per_ip": per_ip}
+        if all(most is None for most in given.values()):
+            raise ConfigurationError("ConnectionLimit(): give some of total=, per_user= and per_ip=")
+        for name, most in given.items():
+            if most is not None and not _is_integer(most, 1):
+                raise ConfigurationError(f"ConnectionLimit({name}={most!r}): expected an integer of 1 or more")
+        if on_full not in ("deny", "replace_oldest"):
+            raise ConfigurationError(f"ConnectionLimit(on_full={on_full!r}): use 'deny' or 'replace_oldest'")
+        if not _is_integer(retry_after, 0):
+            raise ConfigurationError(f"ConnectionLimit(retry_after={retry_after!r}): expected seconds, an integer")
+        self._total = total
+        self._per_user = per_user
+        self._per_ip = per_ip
+        self._replaces = on_full == "replace_oldest"
+        self._retry_after = retry_after
+        # Ordered dicts: to find the oldest of a plain one takes longer the more were taken from its front.
+        self._holders: dict[_Bucket, OrderedDict[_Place, None]] = {}
+        self._taken = self._denied = self._replaced = 0
+        self._warned = False
+
+    @property
+    def needs_user(self) -> bool:
+        """Whether it has to stand after the authenticator; checked at application start."""
+        return self._per_user is not None
+
+    def stats(self) -> ConnectionLimitStats:
+        """Counts of this process."""
+        kinds = [kind for kind, _ in self._holders]
+        return ConnectionLimitStats(self._taken, kinds.count("user"), kinds.count("ip"), self._denied, self._replaced)
+
+    async def __call__(self, connection: Connection) -> AsyncGenerator[None]:
+        """Take a place, and give it back when the connection ends."""
+        place = self._take(connection)
+        try:
+            yield
+        finally:
+            self._give_back(place)
+
+    def _take(self, connection: Connection) -> _Place:
+        wanted = list(self._wanted(connection))
+        for bucket, most, reason in wanted:
+            holders = self._holders.get(bucket, ())
+            if len(holders) < most:
+                continue
+            if not self._replaces:
+                self._denied += 1
+                raise Deny(429, reason=reason, headers={"Retry-After": str(self._retry_after)})
+            self._replace(next(iter(holders)))
+        place = _Place(connection, [bucket for bucket, _, _ in wanted])
+        self._taken += bool(wanted)
+        for bucket in place.buckets:
+            self._holders.setdefault(bucket, OrderedDict())[place] = None
+        return place
+
+    def _wanted(self, connection: Connection) -> Iterator[tuple[_Bucket, int, str]]:
+        """Yield where a connection needs a place; the narrowest first: to replace there makes room in the rest."""
+        if self._per_user is not None and (user := connection.user_id) is not None:
+            yield ("user", user), self._per_user, "You have too many connections"
+        if self._per_ip is not None and (network := self._network(connection)) is not None:
+            yield ("ip", network), self._per_ip, "There are too many connections from your address"
+        if self._total is not None:
+            yield ("total", None), self._total, "There are too many connections"
+
+    def _network(self, connection: Connection) -> Hashable | None:
+        client = connection.client
+        if client is not None and client.host:
+            return _network_of(client.host)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "ConnectionLimit(per_ip=%d): the server gives no address of a client (a Unix socket?), so this does not"
+                " limit it; with uvicorn behind a proxy, give --forwarded-allow-ips",
+                self._per_ip,
+            )
+        return None
+
+    def _replace(self, place: _Place) -> None:
+        self._replaced += 1
+        self._give_back(place)
+        place.connection.turn_away(REPLACED, "replaced by another connection")
+
+    def _give_back(self, place: _Place) -> None:
+        buckets, place.buckets = place.buckets, []
+        self._taken -= bool(buckets)
+        for bucket in buckets:
+            holders = self._holders[bucket]
+            del holders[place]
+            if not holders:
+                del self._holders[bucket]
+
+
+def _network_of(host: str) -> Hashable:
+    """Return what an address counts as: itself for IPv4, the first 64 bits of IPv6, whatever its zone."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return _UNREADABLE
+    if isinstance(address, IPv4Address):
+        return address
+    return address.ipv4_mapped or int(address) >> 64
+
+
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
