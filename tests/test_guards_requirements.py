@@ -208,6 +208,16 @@ async def test_a_raw_handler_s_subprotocol(offered: list[Subprotocol] | None, ag
             assert response.body == b'{"code": "invalid", "detail": "Offer the subprotocol chat.v2"}'
 
 
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("handler", [Raw, WebSocketHandler])
+async def test_a_subprotocol_that_nobody_speaks_is_refused_at_start(handler: type[WebSocketHandler]) -> None:
+    """To demand what the handler does not speak would admit nobody; the error says what it does speak."""
+    spoken = r"chat\.v1 and chat\.v2" if handler is Raw else r"wsrouter\.v1"
+    with pytest.raises(ConfigurationError, match=rf"demands chat\.v9, and the handler speaks {spoken}"):
+        async with serve(application(RequireSubprotocol("chat.v9"), handler=handler)):
+            pass
+
+
 async def test_the_subprotocol_of_the_envelope() -> None:
     """A handler that speaks the envelope agrees on what its codecs do, beside a credential in the same header."""
     async with serve(application(RequireSubprotocol("wsrouter.v1"))) as server:

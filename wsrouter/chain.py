@@ -112,7 +112,7 @@ class Chain:
         self.authenticators = [*dict.fromkeys(each for each in (*outside, *found) if isinstance(each, Authenticator))]
         """All that a handshake asks, in that order; fresh credentials are for the last."""
         self.ambient = any(authenticator.ambient for authenticator in self.authenticators)
-        self._check_order()
+        self._check_guards(outside)
         self.revalidations = [self._revalidation(each, owner) for each in self.authenticators if each.revalidate]
 
         self.construct = Injected(table.construct, owner, path, self._guards, ends=False)
@@ -183,7 +183,7 @@ class Chain:
                 return found
         return None
 
-    def _check_order(self) -> None:
+    def _check_guards(self, outside: Sequence[object]) -> None:
         guards = [guard.needs.call for guard in self.guards]
         name = self.table.cls.__qualname__
         if self.ambient and not any(getattr(guard, "checks_origin", False) for guard in guards):
@@ -193,11 +193,19 @@ class Chain:
             )
         for place, guard in enumerate(guards):
             later = [each for each in guards[place + 1 :] if isinstance(each, Authenticator)]
-            known = any(isinstance(each, Authenticator) for each in guards[:place])
+            known = any(isinstance(each, Authenticator) for each in (*outside, *guards[:place]))
             if getattr(guard, "needs_user", False) and later and not known:
                 raise ConfigurationError(
                     f"{name} at {self.path!r}: the guard {name_of(guard)} goes by the user, and is listed before"
                     f" {name_of(later[0])}, which finds out who it is; list it after that"
+                )
+            wanted = getattr(guard, "subprotocols", None)
+            spoken = self.table.cls.subprotocols if self.table.raw else [codec.subprotocol for codec in self.codecs]
+            if wanted is not None and not set(wanted) & set(spoken):
+                raise ConfigurationError(
+                    f"{name} at {self.path!r}: {name_of(guard)} demands {' or '.join(sorted(wanted))}, and the handler"
+                    f" speaks {' and '.join(spoken) or 'none'}, so nobody would get in; add it to"
+                    f" {'subprotocols of the class' if self.table.raw else 'codecs of the router'}"
                 )
 
     def _revalidation(self, authenticator: Authenticator, owner: Owner) -> Revalidation:

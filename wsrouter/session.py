@@ -84,10 +84,9 @@ class Session:
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        handshake = self._handshake
-        assert handshake is not None, "a session runs once"
+        assert self._handshake is not None, "a session runs once"
         try:
-            admitted = await handshake.run(self._inbox.suspended)
+            admitted = await self._handshake.run(self._inbox.suspended)
             self._handshake = None
             if admitted is not None:
                 await self._serve(admitted)
