@@ -14,6 +14,7 @@ PUBLIC_MODULES = [
     "wsrouter.brokers",
     "wsrouter.brokers.redis",
     "wsrouter.guards",
+    "wsrouter.stores",
     "wsrouter.testing",
     "wsrouter.uvicorn",
 ]
