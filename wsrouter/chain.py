@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from dependency_injector.containers import Container
+from starlette.types import Scope
 
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.hub import Hub
+from wsrouter.identity import Authenticator
 from wsrouter.injection import Injected, Listing, Owner, Planner
 from wsrouter.limits import Limits
 from wsrouter.plans import Plan
@@ -83,6 +85,13 @@ class Chain:
         for guard, lister in listed:
             self._guards.setdefault(guard.needs.call, []).append(Listing(lister, guard.scopes))
         self.guards: Sequence[Dependency] = [guard for guard, _ in listed]
+        hooks = [each for each in (table.on_connect, table.on_message, table.on_disconnect) if each is not None]
+        methods = [*hooks, *table.methods.values()]
+        self.authenticators = _authenticators(
+            [*(guard.needs for guard in self.guards), table.construct, *(method.needs for method in methods)]
+        )
+        for authenticator in self.authenticators:
+            authenticator.started()
         self.guard_plan = self.plan_guards({})
 
         self.construct = Injected(table.construct, owner, path, self._guards, ends=False)
@@ -105,6 +114,11 @@ class Chain:
     def plan_guards(self, overrides: Mapping[Any, Any]) -> Plan:
         """Return the plan that runs all guards, outermost first, with overrides in their place."""
         return Planner(self.path, self._guards, overrides, None).plan_guards(self.guards)
+
+    def conceal(self, scope: Scope) -> None:
+        """Take credentials out of a scope before anything reads it that a handler may see."""
+        for authenticator in self.authenticators:
+            authenticator.conceal(scope)
 
     def codec_for(self, offered: Sequence[str]) -> tuple[Codec, str | None]:
         """Return the codec that a client's subprotocols ask for, and the one of them that is echoed."""
@@ -141,6 +155,12 @@ class Chain:
 
 
 _json = JSONCodec()
+
+
+def _authenticators(every: Sequence[Needs]) -> Sequence[Authenticator]:
+    """Return the authenticators among callables and what they depend on, each once."""
+    calls: list[Any] = [needs.call for each in every for needs in each.walk()]
+    return list(dict.fromkeys(call for call in calls if isinstance(call, Authenticator)))
 
 
 def _innermost(layers: Sequence[Layer], name: str) -> Any:
