@@ -15,6 +15,7 @@ PUBLIC_MODULES = [
     "wsrouter.brokers.redis",
     "wsrouter.guards",
     "wsrouter.rates",
+    "wsrouter.stores",
     "wsrouter.testing",
     "wsrouter.uvicorn",
 ]

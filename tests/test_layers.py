@@ -54,6 +54,7 @@ LAYERS = [
     "wsrouter.auth.logs",
     "wsrouter.auth.sources",
     "wsrouter.auth.tickets",
+    "wsrouter.auth.options",
     "wsrouter.auth.keys",
     "wsrouter.auth.jwks",
     "wsrouter.auth.jwt",
@@ -247,8 +248,9 @@ def test_the_raw_socket_is_used_in_few_modules(module: Module) -> None:
 
 @each_module
 def test_servers_and_drivers_are_imported_in_one_module(module: Module) -> None:
-    """The package imports neither redis nor uvicorn unless somebody asks for the module that is about it."""
+    """The package imports neither httpx, redis nor uvicorn unless somebody asks for the module that is about it."""
     owners = {
+        "httpx": "wsrouter.auth.jwks",
         "redis": "wsrouter.brokers.redis",
         "uvicorn": "wsrouter.uvicorn",
         "websockets": "wsrouter.uvicorn",

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from dependency_injector.containers import Container
+from starlette.types import Scope
 
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.errors import ConfigurationError
@@ -108,10 +109,16 @@ class Chain:
 
         asked = [*(guard.needs for guard in self.guards), table.construct]
         asked += [table.on_connect.needs] if table.on_connect else []
-        found = [needs.call for root in asked for needs in root.walk()]
-        self.authenticators = [*dict.fromkeys(each for each in (*outside, *found) if isinstance(each, Authenticator))]
+        before = [each for each in outside if isinstance(each, Authenticator)]
+        self.authenticators = [*dict.fromkeys([*before, *_authenticators(asked)])]
         """All that a handshake asks, in that order; fresh credentials are for the last."""
-        self.ambient = any(authenticator.ambient for authenticator in self.authenticators)
+        methods = [method for method in (*table.methods.values(), table.on_message, table.on_disconnect) if method]
+        later = [needs for method in methods for needs in (method.needs, *(guard.needs for guard in method.guards))]
+        self.sources = [*dict.fromkeys([*self.authenticators, *_authenticators(later)])]
+        """All that look for a credential in the handshake, whenever they are asked."""
+        for authenticator in self.sources:
+            authenticator.started()
+        self.ambient = any(authenticator.ambient for authenticator in self.sources)
         self._check_guards(outside)
         self.revalidations = [self._revalidation(each, owner) for each in self.authenticators if each.revalidate]
 
@@ -161,6 +168,11 @@ class Chain:
             if getattr(guard.needs.call, "reads_user", False)
             or any(needs.call is authenticator for needs in guard.needs.walk())
         }
+
+    def conceal(self, scope: Scope) -> None:
+        """Take credentials out of a scope before anything reads it that a handler may see."""
+        for authenticator in self.sources:
+            authenticator.conceal(scope)
 
     def codec_for(self, offered: Sequence[str]) -> tuple[Codec, str | None]:
         """Return the codec that a client's subprotocols ask for, and the one of them that is echoed."""
@@ -232,6 +244,12 @@ class Chain:
 
 
 _json = JSONCodec()
+
+
+def _authenticators(roots: Iterable[Needs]) -> list[Authenticator]:
+    """Return the authenticators among callables and what they depend on, each once."""
+    calls: list[Any] = [needs.call for root in roots for needs in root.walk()]
+    return [*dict.fromkeys(call for call in calls if isinstance(call, Authenticator))]
 
 
 def _innermost(layers: Sequence[Layer], name: str) -> Any:

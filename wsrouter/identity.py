@@ -58,6 +58,15 @@ class Authenticator:
         """Return who is at the other end, or raise `Deny`; written as a dependency, ``async def``."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
+    def started(self) -> None:
+        """Get ready: called when a handler's chain of guards is bound, at application start, once for each chain."""
+
+    def conceal(self, scope: Scope) -> None:
+        """Take credentials out of a scope that handlers are going to see; called before anything reads it."""
+
+    async def aclose(self) -> None:
+        """Release what is held; called when the application ends. It can be used again afterwards."""
+
     async def renew(self, connection: HTTPConnection, token: str) -> Any:
         """Return whom a fresh token speaks for, sent with ``$auth`` on an open connection.
 

@@ -202,6 +202,10 @@ class WebSocketRouter(APIRouter):
                 if self._layer.container is not None:
                     await containers.start(self._layer.container)
                     stack.push_async_callback(containers.stop, self._layer.container)
+                for authenticator in {
+                    each for chain in chains if self._layer in chain.layers for each in chain.sources
+                }:
+                    stack.push_async_callback(authenticator.aclose)
                 hubs = {id(chain.hub): chain.hub for chain in chains if self._layer in chain.layers}
                 if self._layer.hub is not None:
                     hubs[id(self._layer.hub)] = self._layer.hub

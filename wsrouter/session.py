@@ -47,6 +47,7 @@ class Session:
 
     def __init__(self, chain: Chain, websocket: WebSocket) -> None:
         receive, send = raw_channels(websocket)
+        chain.conceal(websocket.scope)
         codec, subprotocol = chain.codec_for(websocket.scope.get("subprotocols") or ())
         self._chain = chain
         self._connection = Connection(
