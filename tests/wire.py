@@ -67,14 +67,14 @@ class RawClient:
 
     async def answer(self) -> int:
         """Return the status of the response to the handshake."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             self.head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         self.status = int(self.head.split()[1])
         return self.status
 
     async def end(self) -> bytes:
         """Return all that comes until the server ends the connection."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             try:
                 return await self._reader.read()
             except ConnectionResetError:
@@ -82,7 +82,7 @@ class RawClient:
 
     async def frame(self) -> tuple[int, bytes]:
         """Return opcode and payload of the next frame."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             first, length = await self._reader.readexactly(2)
             if length == 126:
                 (length,) = struct.unpack("!H", await self._reader.readexactly(2))

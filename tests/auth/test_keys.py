@@ -266,10 +266,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "an empty sub where none is required": ({"require": ["exp"]}, {"sub": ""}, True),
     "a number for a sub where none is required": ({"require": ["exp"]}, {"sub": 7}, False),
     "no jti where one is required": ({"require": ["exp", "jti"]}, {}, False),
-    "a short life": ({"max_lifetime": 120}, {}, True),
-    "a long life": ({"max_lifetime": 30}, {}, False),
-    "a long life without iat": ({"max_lifetime": 30}, {"iat": ...}, False),
-    "a short life without iat": ({"max_lifetime": 120}, {"iat": ...}, True),
+    "a short life": ({"max_lifetime": 120}, {"exp": 60}, True),
+    "a long life": ({"max_lifetime": 30}, {"exp": 60}, False),
+    "a long life without iat": ({"max_lifetime": 30}, {"exp": 60, "iat": ...}, False),
+    "a short life without iat": ({"max_lifetime": 120}, {"exp": 60, "iat": ...}, True),
     "no end where a bound is set": ({"max_lifetime": 120, "require": ["sub"]}, {"exp": ...}, False),
 }
 

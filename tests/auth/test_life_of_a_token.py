@@ -69,6 +69,7 @@ class Here:
 
 
 def lasting(seconds: float, **claims: Any) -> str:
+    """Return a token that ends after so many seconds; PyJWT cuts off the fraction of `exp`, so not less than two."""
     given: dict[str, Any] = {"exp": time.time() + seconds, "sub": "ada", **claims}
     return token(**given)
 
@@ -89,14 +90,14 @@ async def test_it_ends_with_its_token_wherever_that_is_asked_for(asked: Asked) -
     """4519 within a second of `exp` and grace, and not before; `$auth` in time puts it off."""
     here = Here(asked, grace=0.5)
     async with serve(here.app) as server:
-        ends = time.time() + 1
+        ends = time.time() + 2
         async with here.connect(server, token(exp=ends, sub="ada")) as ws:
             assert await close_of(ws) == (4519, "the credential has expired")
             assert ends + 0.5 <= time.time() < ends + 1.5
-        async with here.connect(server, lasting(1)) as ws:
-            assert (await auth(ws, lasting(3, scope="write")))["type"] == "$ok"
+        async with here.connect(server, lasting(2)) as ws:
+            assert (await auth(ws, lasting(4, scope="write")))["type"] == "$ok"
             with pytest.raises(TimeoutError):
-                await receive_within(ws, 2)
+                await receive_within(ws, 3)
             assert await write(ws) == "ada"
             assert (await close_of(ws))[0] == 4519
 
@@ -128,7 +129,7 @@ async def test_scopes_follow_the_token() -> None:
 async def test_another_subject_s_token_does_not_take_over(claims: dict[str, Any], code: str) -> None:
     """Refused, the user and scopes stay what they were, and so does the end of the connection."""
     here = Here()
-    async with serve(here.app) as server, here.connect(server, lasting(1)) as ws:
+    async with serve(here.app) as server, here.connect(server, lasting(2)) as ws:
         answer = await auth(ws, lasting(60, **claims))
         assert (answer["type"], answer["error"]["code"]) == ("$error", code)
         assert await write(ws) == "forbidden"
@@ -139,13 +140,13 @@ async def test_a_connection_by_ticket_is_renewed_by_a_token() -> None:
     """A ticket lives for one handshake; what it gave lives as long as the token behind it, and is renewed like it."""
     here = Here()
     async with serve(here.app) as server, httpx.AsyncClient() as http:
-        headers = {"Authorization": f"Bearer {lasting(1, scope='write')}"}
+        headers = {"Authorization": f"Bearer {lasting(2, scope='write')}"}
         ticket = (await http.post(server.http("/ticket"), headers=headers)).json()
         async with connect(server, f"/ws?ticket={ticket}", additional_headers={"Origin": ORIGIN}) as ws:
             assert await write(ws) == "ada"
-            assert (await auth(ws, lasting(2)))["type"] == "$ok"
+            assert (await auth(ws, lasting(4)))["type"] == "$ok"
             with pytest.raises(TimeoutError):
-                await receive_within(ws, 1.5)
+                await receive_within(ws, 2.7)
             assert await write(ws) == "forbidden"
             assert (await close_of(ws))[0] == 4519
 
@@ -154,7 +155,7 @@ async def test_a_cookie_s_token_needs_an_origin() -> None:
     """With a cookie source nobody without an `Origin` gets in; with one the cookie's token lives as any other."""
     here = Here()
     async with serve(here.app) as server:
-        cookie = {"Cookie": f"session={lasting(0.5)}"}
+        cookie = {"Cookie": f"session={lasting(2)}"}
         with pytest.raises(Exception, match="403"):
             await connect(server, "/ws", additional_headers=cookie)
         async with connect(server, "/ws", additional_headers={**cookie, "Origin": ORIGIN}) as ws:

@@ -44,7 +44,7 @@ def jwk(key: Any, algorithm: str, **more: Any) -> dict[str, Any]:
 def claims(**changes: Any) -> dict[str, Any]:
     """Return claims of a good token, changed; ``...`` takes one out."""
     now = int(time.time())
-    good = {"sub": "ada", "exp": now + 60, "iat": now, **changes}
+    good = {"sub": "ada", "exp": now + 1800, "iat": now, **changes}
     return {name: value for name, value in good.items() if value is not ...}
 
 
