@@ -132,6 +132,9 @@ class Credentials:
         except Disconnect as exc:
             self._connection.start_close(exc.code, exc.reason)
         else:
+            if self._hold is not None:
+                self._hold.set()
+                self._hold = None
             self._answer(call, None)
         finally:
             self._renewal = None
@@ -198,8 +201,6 @@ class Credentials:
 
     async def _keep(self, held: AsyncExitStack) -> None:
         """Hold what guards that ran again hold, until the connection ends or they run once more."""
-        if self._hold is not None:
-            self._hold.set()
         self._hold = release = asyncio.Event()
         self._tasks[current_task()] = False
         await release.wait()

@@ -195,8 +195,9 @@ class Query(Source):
     """A query parameter whose value is the token.
 
     The parameter given twice is a bad credential, so is an empty one. Its value is kept out of the logs of
-    uvicorn and hypercorn, but not out of those of proxies, and of a browser's history: prefer `Ticket`, which
-    puts nothing into an address that is worth something afterwards. A warning at application start says so.
+    uvicorn and hypercorn, but not out of those of proxies, and of what browsers and error reporters show: prefer
+    `Ticket`, which puts nothing into an address that is worth something afterwards. A warning at application start
+    says so.
 
     Args:
         name: of the parameter.
@@ -220,8 +221,8 @@ class Query(Source):
         if not self._warned:
             self._warned = True
             logger.warning(
-                "Query(%r): a token in an address ends up in the logs of proxies and in the history of browsers;"
-                " let an HTTP route hand out a Ticket",
+                "Query(%r): a token in an address ends up in the logs of proxies and in error reports; let"
+                " an HTTP route hand out a Ticket",
                 self.name,
             )
 
