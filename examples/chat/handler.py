@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from dependency_injector.wiring import Provide
-from fastapi import Depends, Path, Query
-from pydantic import StringConstraints
+from fastapi import Depends, Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.chat.container import Container, get_session
@@ -13,6 +12,7 @@ from examples.chat.messages import Earlier, Here, IsTyping, Lines, People, Said,
 from examples.chat.roster import Roster
 from examples.chat.storage import Line, newest, store
 from wsrouter import CloseInfo, WebSocketHandler, on
+from wsrouter.auth import Principal
 
 Session = Annotated[AsyncSession, Depends(get_session)]
 """A database session that lives for one call, not for the hours of a connection."""
@@ -23,15 +23,20 @@ class Chat(WebSocketHandler):
     """A person in a room, on one of their devices."""
 
     room: Annotated[str, Path(max_length=60)]
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40), Query()]
     roster: Annotated[Roster, Provide[Container.roster]]
+
+    @property
+    def name(self) -> str:
+        """The name that the person signed in with; nothing that the client sends on the socket can change it."""
+        user: Principal = self.user
+        return user.id
 
     async def on_connect(self, session: Session) -> Lines:
         # Joined before the lines are read: what is said meanwhile comes twice, and the page drops the second.
         await self.join(self.room)
         devices = self.roster.arrive(self.room, self.name, self.connection.id)
         await self.broadcast(self.room, Here(name=self.name, devices=devices), exclude=[self.connection.id])
-        await self.send(People(people=self.roster.people(self.room)))
+        await self.send(People(you=self.name, people=self.roster.people(self.room)))
         return _lines(*await newest(session, self.room))
 
     @on

@@ -68,9 +68,11 @@ class People(Message, type="chat.people"):
     """Everyone in the room, sent to who has just joined.
 
     Attributes:
+        you: The name that the newcomer signed in with.
         people: Mapping of name to number of devices.
     """
 
+    you: str
     people: dict[str, int]
 
 

@@ -3,106 +3,26 @@
 import itertools
 import json
 import math
-import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Literal, Protocol
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    Locator,
-    Page,
-    ViewportSize,
-    WebSocketRoute,
-    expect,
-    sync_playwright,
-)
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, WebSocketRoute, expect
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM_ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.examples.browsing import DESK, PHONE, Demo, serve_in_thread
+
 SOCKETS = re.compile(r"/ws/chat/")
-PHONE: ViewportSize = {"width": 360, "height": 740}
-DESK: ViewportSize = {"width": 1280, "height": 800}
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-expect.set_options(timeout=15_000)
-
-
-class Demo:
-    """The demo in a process of its own, which keeps its port and its database when it is started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = 0
-        self._database = folder / "chat.sqlite3"
-        self._log: IO[str] = (folder / "log").open("w+")
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "examples.chat", "--port", str(self.port), "--database", str(self._database)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self._process = process
-        assert process.stdout is not None
-        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-        assert address is not None, self.log()
-        self.port = int(address[1])
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def end(self, sign: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(sign)
-            self._process.communicate(timeout=15)
-            self._process = None
-
-    def log(self) -> str:
-        self._log.flush()
-        self._log.seek(0)
-        return self._log.read()
-
-    def close(self) -> None:
-        self._log.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        notice = "There is no chromium on PATH: the chat's page was not tested."
-        if os.environ.get("WSROUTER_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(notice)
-        pytest.skip(notice)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("chat"))
+    folder = tmp_path_factory.mktemp("chat")
+    demo = Demo("examples.chat", folder, "--database", str(folder / "chat.sqlite3"))
     yield demo
     demo.end(signal.SIGTERM)
     log = demo.log()
@@ -444,7 +364,7 @@ def test_a_reader_of_old_lines_stays_there(enter: Enter) -> None:
 
 
 COMES_BACK = [1001, 1011, 1012, 1013, 4503, 4508, 4529]
-STAYS_AWAY = [1000, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4499]
+STAYS_AWAY = [1000, 1002, 1003, 1007, 1008, 1009, 4400, 4403, 4499]
 
 
 def test_a_connection_that_may_come_back_does_so_by_itself(enter: Enter) -> None:
@@ -485,6 +405,80 @@ class Routes:
             route.connect_to_server()
         else:
             route.close(code=code, reason="because")
+
+
+def test_a_page_that_is_not_known_signs_in_again_once(enter: Enter) -> None:
+    """After 4401 and 4519 it does so with the name that it knows; refused again at once, it waits for the person."""
+    closed = Routes([4401, 4519, 4401, 4401])
+    ada = enter("Ada", before=lambda page: page.route_web_socket(SOCKETS, closed.close))
+    expect(ada.page.get_by_role("alert")).to_have_text("because (4401)")
+    assert closed.count == 1
+    ada.button("Connect again").click()
+    expect(ada.page.get_by_role("alert")).to_have_text("because (4401)")
+    assert closed.count == 3
+    ada.button("Connect again").click()
+    ada.is_online()
+    assert closed.count == 5
+
+
+def test_a_cookie_that_is_gone_is_no_trouble(enter: Enter) -> None:
+    """The page that is loaded again signs in with the name that it remembers."""
+    ada = enter("Ada")
+    ada.say("before")
+    ada.sees("before")
+    ada.page.context.clear_cookies()
+    ada.page.reload()
+    ada.say("after")
+    ada.sees("before", "after")
+    expect(ada.people).to_have_text(["Ada"])
+
+
+def test_the_name_is_the_one_that_was_signed_in_with(enter: Enter) -> None:
+    """What a script puts into the page's storage changes nothing; to choose another name is to sign in again."""
+    eve, bob = enter("Eve"), enter("Bob")
+    eve.is_online()
+    eve.page.evaluate("localStorage.setItem('name', 'Ada')")
+    eve.page.reload()
+    eve.say("I am Ada")
+    expect(bob.page.locator("#lines .name")).to_have_text(["Eve"])
+    expect(bob.people).to_have_text(["Bob", "Eve"])
+    expect(eve.page.locator("#lines .name")).to_have_text(["You"])
+    assert eve.page.evaluate("document.cookie") == ""
+
+    eve.button("Change name or room").click()
+    eve.page.get_by_label("Your name").fill("Cleo")
+    eve.button("Join").click()
+    eve.say("I am Cleo")
+    expect(bob.page.locator("#lines .name")).to_have_text(["Eve", "Cleo"])
+    expect(bob.people).to_have_text(["Bob", "Cleo"])
+
+
+def test_both_names_of_this_machine_work_and_other_origins_do_not(enter: Enter, demo: Demo) -> None:
+    """The page at localhost chats as the one at 127.0.0.1 does; another origin can neither sign in nor connect."""
+    ada, bob = enter("Ada"), enter()
+    ada.is_online()
+    bob.page.goto(ada.page.url.replace("127.0.0.1", "localhost"))
+    bob.page.get_by_label("Your name").fill("Bob")
+    bob.button("Join").click()
+    bob.say("Hello from localhost")
+    ada.sees("Hello from localhost")
+
+    with serve_in_thread(FastAPI(docs_url="/")) as port:
+        page = ada.page.context.new_page()
+        page.goto(f"http://127.0.0.1:{port}/openapi.json")
+        close = page.evaluate(
+            """(url) => new Promise((resolve) => {
+                new WebSocket(url).onclose = ({ code }) => resolve(code);
+            })""",
+            f"ws://127.0.0.1:{demo.port}/ws/chat/garden",
+        )
+        assert close == 4403
+        with page.expect_response("**/sign-in") as refused:
+            page.evaluate(
+                """(url) => fetch(url, { method: "POST", mode: "no-cors", body: '{"name":"Eve"}' }).then(() => null)""",
+                f"http://127.0.0.1:{demo.port}/sign-in",
+            )
+        assert refused.value.status == 403
 
 
 def test_waits_grow_with_full_jitter_and_end_when_the_network_is_back(enter: Enter) -> None:

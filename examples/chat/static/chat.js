@@ -9,6 +9,8 @@ const RETRY_CAP = 20_000;
 const STEADY = 5_000; // a connection that held for so long makes the next wait short again
 const ANSWER_DEADLINE = 10_000; // no answer for so long means that nobody is there
 
+const SIGN_IN_AGAIN = [4401, 4519]; // close codes: nobody knows this page (any more), or its time is over
+
 const TYPING_INTERVAL = 3_000;
 const TYPING_LIFETIME = 5_000;
 const LEAVE_GRACE = 5_000; // whoever is back within it, say by reloading, never left
@@ -58,16 +60,33 @@ class Link {
   #onlineSince = 0;
   #calls = new Map();
   #nextId = 1;
+  #signIn;
+  #signedIn = false; // whether that was done since the connection held
+  #opening = 0; // raised when what is under way is given up
 
-  constructor(url, { onFrame, onState }) {
+  constructor(url, { signIn, onFrame, onState }) {
     this.#url = url;
+    this.#signIn = signIn;
     this.#onFrame = onFrame;
     this.#onState = onState;
   }
 
-  open() {
-    clearTimeout(this.#timer);
+  async open({ signIn = false } = {}) {
+    this.#drop();
     this.#change("connecting");
+    if (signIn) {
+      const opening = this.#opening;
+      try {
+        await this.#signIn();
+      } catch (error) {
+        if (opening !== this.#opening) return;
+        if (error instanceof Lost) this.#retryLater({ code: 1006, reason: error.message }, true);
+        else this.#change("stopped", { code: error.code, reason: error.message });
+        return;
+      }
+      if (opening !== this.#opening) return;
+      this.#signedIn = true;
+    }
     this.#socket = new WebSocket(this.#url);
     this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     this.#socket.onclose = ({ code, reason }) => this.#lose(code, reason);
@@ -78,10 +97,12 @@ class Link {
   ready() {
     clearTimeout(this.#timer);
     this.#onlineSince = Date.now();
+    this.#signedIn = false;
     this.#change("online");
   }
 
   retryNow() {
+    if (this.state === "stopped") this.#signedIn = false;
     if (this.state === "offline" || this.state === "stopped") this.open();
   }
 
@@ -122,15 +143,21 @@ class Link {
   #lose(code, reason) {
     if (this.state === "online" && Date.now() - this.#onlineSince > STEADY) this.#attempt = 0;
     this.#drop();
-    if (!mayComeBack(code)) return this.#change("stopped", { code, reason });
+    if (SIGN_IN_AGAIN.includes(code) && !this.#signedIn) this.open({ signIn: true });
+    else if (mayComeBack(code)) this.#retryLater({ code, reason }, code === 4519);
+    else this.#change("stopped", { code, reason });
+  }
+
+  #retryLater(close, signIn = false) {
     // Full jitter: clients that were lost together do not come back together.
     const delay = Math.random() * Math.min(RETRY_CAP, RETRY_BASE * 2 ** this.#attempt++);
     this.retryAt = Date.now() + delay;
-    this.#timer = setTimeout(() => this.open(), delay);
-    this.#change("offline", { code, reason });
+    this.#timer = setTimeout(() => this.open({ signIn }), delay);
+    this.#change("offline", close);
   }
 
   #drop() {
+    this.#opening++;
     clearTimeout(this.#timer);
     if (this.#socket) {
       this.#socket.onmessage = this.#socket.onclose = null;
@@ -153,6 +180,7 @@ class Link {
 // ---------------------------------------------------------------------------------- what the page knows
 
 let me = "";
+let chosen = false; // whether the person has just said which name to have
 let room = "";
 let link = null;
 
@@ -452,7 +480,8 @@ async function deliver() {
 // --------------------------------------------------------------------------------- what the server says
 
 const on = new Map([
-  ["chat.people", ({ people: present }) => {
+  ["chat.people", ({ you, people: present }) => {
+    me = you; // the name that the server knows is the one that the others see
     for (const name of [...people.keys()]) if (!Object.hasOwn(present, name)) setDevices(name, 0, OUTAGE_GRACE);
     for (const [name, devices] of Object.entries(present)) setDevices(name, devices);
     peopleKnown = true;
@@ -508,6 +537,8 @@ function stateChanged(state, close) {
   for (const item of outbox) if (item.status === "waiting") showDelivery(item);
   if (state === "stopped") {
     const why = close.reason || "The server has ended the connection.";
+    if (close.code === 422) return showEntrance(`The server does not take this name. (${why})`);
+    if (close.code === 403) return showEntrance(`The server does not take sign-ins from this page's address. (${why})`);
     if (close.code === 4422) return showEntrance(`The server does not take this name or this room. (${why})`);
     page.stoppedReason.textContent = `${why} (${close.code})`;
   }
@@ -539,6 +570,26 @@ function roomInAddress() {
   }
 }
 
+/** Signs in with the name that was chosen: the server answers with a cookie. Throws Lost or Refused. */
+async function signIn() {
+  let response;
+  let detail;
+  try {
+    response = await fetch("sign-in", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ name: me }),
+      signal: AbortSignal.timeout(ANSWER_DEADLINE),
+    });
+    ({ detail } = await response.json());
+  } catch {
+    throw new Lost("The server can't be reached.");
+  }
+  if (response.status >= 500) throw new Lost("The server is in trouble.");
+  if (response.ok) return;
+  throw new Refused({ code: response.status, message: response.status === 422 ? "It has 1 to 40 characters." : detail });
+}
+
 function enterRoom() {
   link?.close();
   clearLines();
@@ -557,12 +608,12 @@ function enterRoom() {
 
   const url = new URL(`ws/chat/${encodeURIComponent(room)}`, location.href);
   url.protocol = url.protocol.replace("http", "ws");
-  url.search = new URLSearchParams({ name: me });
   url.hash = "";
-  link = new Link(url, { onFrame: receive, onState: stateChanged });
+  link = new Link(url, { signIn, onFrame: receive, onState: stateChanged });
   for (const item of outbox) showDelivery(item);
   toBottom();
-  link.open();
+  link.open({ signIn: chosen });
+  chosen = false;
   page.text.focus();
 }
 
@@ -597,6 +648,7 @@ page.entranceForm.addEventListener("submit", (event) => {
   const wanted = roomName(page.room.value);
   if (!name || !wanted) return showEntrance("Both a name and a room are needed.");
   localStorage.setItem("name", name);
+  chosen = true;
   if (roomInAddress() === wanted) followAddress();
   else location.hash = encodeURIComponent(wanted);
 });

@@ -1,0 +1,83 @@
+"""What tests of pages share: an example in a process of its own, an application in a thread, a browser."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+from playwright.sync_api import ViewportSize
+from starlette.types import ASGIApp
+
+ROOT = Path(__file__).parents[2]
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 800}
+
+
+class Demo:
+    """An example in a process of its own, which keeps its port when it is started again.
+
+    Args:
+        module: such as ``examples.chat``.
+        folder: where its log is kept.
+        arguments: of its command line, besides the port.
+    """
+
+    def __init__(self, module: str, folder: Path, *arguments: str) -> None:
+        self.port = 0
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._log: IO[str] = (folder / "log").open("w+")
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        process = subprocess.Popen(
+            [*self._command, "--port", str(self.port)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._process = process
+        assert process.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+        assert address is not None, self.log()
+        self.port = int(address[1])
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def end(self, sign: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(sign)
+            self._process.communicate(timeout=15)
+            self._process = None
+
+    def log(self) -> str:
+        self._log.flush()
+        self._log.seek(0)
+        return self._log.read()
+
+    def close(self) -> None:
+        self._log.close()
+
+
+@contextmanager
+def serve_in_thread(app: ASGIApp) -> Generator[int]:
+    """Serve an application beside a test that drives a browser, and yield its port on 127.0.0.1."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()[1]  # connections wait in its backlog until it is ready
+        finally:
+            server.should_exit = True
+            thread.join(timeout=15)
+            assert not thread.is_alive()
