@@ -2,8 +2,8 @@
 
     python -m tests.matrix [--versions lowest newest] [--ws websockets-sansio wsproto] [pytest's arguments]
 
-The lowest versions are those of the package's own dependencies and of its extra `redis`; tools, and what only
-the examples need, stay at their newest. Each set of versions has an environment of its own under `.matrix`.
+The lowest versions are those of the package's own dependencies and of its extras `jwks` and `redis`; tools, and what
+only the examples need, stay at their newest. Each set of versions has an environment of its own under `.matrix`.
 """
 
 import argparse
@@ -26,9 +26,10 @@ PROTOCOLS = ["websockets-sansio", "wsproto"]
 
 
 def requirements() -> list[Requirement]:
-    """Return what an installed wsrouter needs, with its optional brokers."""
+    """Return what an installed wsrouter needs, with what is optional."""
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
-    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["redis"])]
+    extras = project["optional-dependencies"]
+    return [Requirement(text) for text in (*project["dependencies"], *extras["jwks"], *extras["redis"])]
 
 
 def lowest(requirement: Requirement) -> str:

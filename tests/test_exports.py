@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.any_ws
+
 PUBLIC_MODULES = [
     "wsrouter",
     "wsrouter.auth",

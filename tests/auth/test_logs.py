@@ -20,6 +20,8 @@ from wsrouter import WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWTAuth, Query, Ticket
 from wsrouter.auth.logs import HIDDEN, LOGGERS, redact_header, redact_parameter
 
+pytestmark = pytest.mark.any_ws
+
 ROOT = Path(__file__).parents[2]
 
 
