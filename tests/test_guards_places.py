@@ -332,6 +332,17 @@ async def test_without_an_address_there_is_no_limit_by_it(caplog: pytest.LogCapt
     assert [warning.count("--forwarded-allow-ips") for warning in warnings] == [1]
 
 
+async def test_without_a_user_there_is_no_limit_by_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Those who are nobody have as many places as they like, which is logged once with the cure."""
+    limit = ConnectionLimit(per_user=1, total=3)
+    caplog.set_level(logging.WARNING, "wsrouter")
+    async with serve(application(sign_in, limit)) as server, connect(server), connect(server):
+        assert limit.stats() == ConnectionLimitStats(taken=2, users=0, addresses=0, denied=0, replaced=0)
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "wsrouter"]
+    assert warning.startswith("ConnectionLimit(per_user=1): a connection has no user")
+    assert "list the limit in guards after an Authenticator" in warning
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -374,3 +385,8 @@ def test_it_says_whether_it_needs_the_user() -> None:
     assert ConnectionLimit(per_user=1).needs_user
     assert ConnectionLimit(total=1, per_user=1).needs_user
     assert not ConnectionLimit(total=1, per_ip=1).needs_user
+
+
+def test_it_says_that_it_is_not_run_again() -> None:
+    """A place is held as long as the connection: a fresh token neither takes a second one nor gives it back."""
+    assert ConnectionLimit(per_user=1).reads_user is False

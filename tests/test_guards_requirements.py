@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from tests.support import Server, connect, serve
 from tests.wire import RawClient
 from wsrouter import ConfigurationError, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter.auth import Authenticator
 from wsrouter.guards import RequireScopes, RequireSubprotocol
 
 
@@ -173,6 +174,32 @@ def test_what_is_no_scope_is_refused(scopes: tuple[Any, ...]) -> None:
 def test_it_runs_again_when_the_user_changes() -> None:
     """The session goes by an attribute, so that a guard of the application's own can have it."""
     assert RequireScopes("chat:write").reads_user
+
+
+@pytest.mark.logs_errors
+async def test_before_the_authenticator_it_is_refused_at_start() -> None:
+    """It would admit nobody there."""
+
+    class Named(Authenticator):
+        async def __call__(self) -> User:
+            return User("ada", {"chat:write"})
+
+    with pytest.raises(ConfigurationError, match=r"RequireScopes goes by the user, and is listed before .*Named"):
+        async with serve(application(RequireScopes("chat:write"), Named())):
+            pass
+    async with serve(application(Named(), RequireScopes("chat:write"))) as server, connect(server):
+        pass
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\u2003", "\n", "\t"])
+async def test_only_a_space_separates_scopes(blank: str) -> None:
+    """Other white space does not make two scopes of what was granted as one."""
+    USERS["odd"] = User("odd", f"read{blank}chat:write")
+    USERS["even"] = User("even", " read  chat:write ")
+    async with serve(application(sign_in, RequireScopes("chat:write"))) as server:
+        assert (await denied(server, additional_headers={"x-user": "odd"})).status_code == 403
+        async with connect(server, additional_headers={"x-user": "even"}):
+            pass
 
 
 class Raw(WebSocketHandler):

@@ -93,11 +93,13 @@ async def test_keys_are_texts_like_any(store: OneTimeStore) -> None:
     assert [await store.take(key) for key in keys] == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
-async def test_it_can_be_closed_twice(store: OneTimeStore) -> None:
-    """The application may end more than one thing that holds it."""
+async def test_who_closes_it_takes_nothing_from_others(store: OneTimeStore) -> None:
+    """Two applications of one process may share a store: what one has put is there when the other has ended, and it can
+    be closed again and used afterwards."""
     await store.put("key", b"value", 30)
     await store.aclose()
     await store.aclose()
+    assert await store.take("key") == b"value"
 
 
 async def test_a_full_memory_store_refuses(no_leaks: None) -> None:
@@ -112,6 +114,27 @@ async def test_a_full_memory_store_refuses(no_leaks: None) -> None:
     await eventually(lambda: time.monotonic() > until)
     await store.put("more", b"4", 30)
     assert (store.entries, await store.take("lasting"), await store.take("more")) == (3, b"1", b"4")
+
+
+async def test_a_memory_store_is_full_of_bytes(no_leaks: None) -> None:
+    """Keys and values count together; what is taken, or over its time, makes room."""
+    store = MemoryStore(max_bytes=100)
+    await store.put("lasting", b"1" * 43, 30)
+    await store.put("brief", b"2" * 45, 0.05)
+    await store.put("", b"", 30)
+    with pytest.raises(BrokerError, match="full: it keeps 100 bytes"):
+        await store.put("x", b"", 30)
+    until = time.monotonic() + 0.08
+    await eventually(lambda: time.monotonic() > until)
+    await store.put("brief", b"3" * 45, 30)
+    with pytest.raises(BrokerError, match="full"):
+        await store.put("x", b"", 30)
+    assert await store.take("lasting") == b"1" * 43
+    await store.put("again", b"4" * 45, 30)
+    assert (store.entries, await store.take("brief"), await store.take("again")) == (3, b"3" * 45, b"4" * 45)
+    with pytest.raises(BrokerError, match="full"):
+        await store.put("one", b"5" * 98, 30)
+    await store.put("one", b"5" * 97, 30)
 
 
 async def test_a_memory_store_forgets_what_nobody_takes() -> None:
@@ -129,6 +152,8 @@ def test_a_store_for_nothing_is_refused() -> None:
     """With what was expected."""
     with pytest.raises(ConfigurationError, match="1 or more"):
         MemoryStore(max_entries=0)
+    with pytest.raises(ConfigurationError, match="1 or more"):
+        MemoryStore(max_bytes=0)
     with pytest.raises(ConfigurationError, match="above zero"):
         RedisStore("redis://127.0.0.1", timeout=0)
     with pytest.raises(ConfigurationError, match="redis://127"):
@@ -197,6 +222,53 @@ async def test_more_callers_than_connections_take_turns() -> None:
         await asyncio.gather(*(store.put(str(number), b"", 30) for number in range(200)))
         taken = await asyncio.gather(*(store.take(str(number)) for number in range(200)))
         assert taken == [b""] * 200
+        await store.aclose()
+
+
+LOOPS = """
+import asyncio, sys
+from wsrouter.brokers.redis import RedisStore
+
+store = RedisStore(sys.argv[1], max_connections=4, timeout=5)
+
+async def use(number):
+    await asyncio.gather(*(store.put(f"{number}-{each}", b"x", 30) for each in range(60)))
+    return await asyncio.gather(*(store.take(f"{number}-{each}") for each in range(60)))
+
+for number in range(3):
+    assert asyncio.run(use(number)) == [b"x"] * 60
+
+async def close():
+    await store.put("last", b"x", 30)
+    await store.aclose()
+
+asyncio.run(close())
+asyncio.run(store.aclose())
+print("done")
+"""
+
+
+def test_a_store_serves_one_event_loop_after_the_other(redis_server: RedisServer) -> None:
+    """In each it has connections and places of its own; a loop that is gone does not come into it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOPS, redis_server.url], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+async def test_who_closes_it_does_not_cut_off_others() -> None:
+    """A command that is under way gets its reply, and then its connection goes."""
+    with serve_redis() as server:
+        store = RedisStore(server.url, timeout=5)
+        await store.put("key", b"value", 30)
+        server.freeze()
+        waiting = asyncio.create_task(store.take("key"))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        await store.aclose()
+        server.thaw()
+        assert await waiting == b"value"
+        await store.put("more", b"value", 30)
         await store.aclose()
 
 

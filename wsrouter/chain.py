@@ -6,8 +6,11 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from dependency_injector.containers import Container
+from fastapi import params
 from starlette.types import Scope
 
+from wsrouter.annotations import unfolded
+from wsrouter.auth.logs import redact_frames
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
@@ -16,7 +19,7 @@ from wsrouter.injection import Injected, Listing, Owner, Planner
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
 from wsrouter.plans import Plan
-from wsrouter.signatures import Dependency, Kind, Needs, kind_of, name_of, needs_of
+from wsrouter.signatures import Dependency, Given, Kind, Needs, kind_of, name_of, needs_of
 from wsrouter.table import HandlerTable, Method
 
 Reject: TypeAlias = Literal["http", "close", "auto"]
@@ -80,14 +83,16 @@ class Chain:
         table: what the class declares.
         layers: what the routers carry, outermost first; at least one.
         path: the whole path of the route.
-        outside: dependencies that FastAPI solves before the guards.
+        outside: what FastAPI calls before the guards: dependencies, and what they depend on.
 
     Raises:
         ConfigurationError: what depends on where a router is included: a ``Provide`` without a container,
             a ``yield`` dependency of a constructor, a cookie without a guard that checks origins.
     """
 
-    def __init__(self, table: HandlerTable, layers: Sequence[Layer], path: str, outside: Sequence[object] = ()) -> None:
+    def __init__(
+        self, table: HandlerTable, layers: Sequence[Layer], path: str, outside: Sequence[Callable[..., Any]] = ()
+    ) -> None:
         table.check(path)
         self.table = table
         self.path = path
@@ -107,20 +112,13 @@ class Chain:
         self.guards: Sequence[Dependency] = [guard for guard, _ in listed]
         self.guard_plan = self.plan_guards({})
 
-        asked = [*(guard.needs for guard in self.guards), table.construct]
-        asked += [table.on_connect.needs] if table.on_connect else []
-        before = [each for each in outside if isinstance(each, Authenticator)]
-        self.authenticators = [*dict.fromkeys([*before, *_authenticators(asked)])]
-        """All that a handshake asks, in that order; fresh credentials are for the last."""
-        methods = [method for method in (*table.methods.values(), table.on_message, table.on_disconnect) if method]
-        later = [needs for method in methods for needs in (method.needs, *(guard.needs for guard in method.guards))]
-        self.sources = [*dict.fromkeys([*self.authenticators, *_authenticators(later)])]
-        """All that look for a credential in the handshake, whenever they are asked."""
+        self._find_authenticators(outside)
+        self._check_guards(outside)
+        if self.sources:
+            redact_frames()
         for authenticator in self.sources:
             authenticator.started()
-        self.ambient = any(authenticator.ambient for authenticator in self.sources)
-        self._check_guards(outside)
-        self.revalidations = [self._revalidation(each, owner) for each in self.authenticators if each.revalidate]
+        self.revalidations = [self._revalidation(each, owner) for each in self.sources if each.revalidate]
 
         self.construct = Injected(table.construct, owner, path, self._guards, ends=False)
         self.middleware = [
@@ -160,14 +158,22 @@ class Chain:
     def guards_of(self, authenticator: Authenticator) -> Mapping[Callable[..., Any], Dependency]:
         """Return a mapping of callable to guard, of an authenticator and the guards that depend on it.
 
-        Those are the ones with the authenticator among their dependencies, and those that say so: ``reads_user``.
+        Those are the ones with the authenticator among their dependencies, those that say so (``reads_user``), and of
+        those after it all that get the connection, and do not say that they do not.
         """
-        return {
-            guard.needs.call: guard
-            for guard in self.guards
-            if getattr(guard.needs.call, "reads_user", False)
-            or any(needs.call is authenticator for needs in guard.needs.walk())
-        }
+        found: dict[Callable[..., Any], Dependency] = {}
+        after = authenticator in self.outside
+        for guard in self.guards:
+            calls: list[Any] = [needs.call for needs in guard.needs.walk()]
+            reads = after and guard.needs.uses(Given.CONNECTION, Given.HTTP, Given.WEBSOCKET)
+            if (
+                authenticator in calls
+                or any(getattr(call, "reads_user", False) for call in calls)
+                or (reads and getattr(guard.needs.call, "reads_user", None) is not False)
+            ):
+                found[guard.needs.call] = guard
+            after = after or authenticator in calls
+        return found
 
     def conceal(self, scope: Scope) -> None:
         """Take credentials out of a scope before anything reads it that a handler may see."""
@@ -195,41 +201,81 @@ class Chain:
                 return found
         return None
 
-    def _check_guards(self, outside: Sequence[object]) -> None:
+    def _find_authenticators(self, outside: Sequence[Callable[..., Any]]) -> None:
+        table = self.table
+        hooks = [hook for hook in (table.on_connect, table.on_message, table.on_disconnect) if hook]
+        methods = [*table.methods.values(), *hooks]
+        first = [*(guard.needs for guard in self.guards), table.construct]
+        first += [table.on_connect.needs] if table.on_connect else []
+        later = [needs for method in methods for needs in (method.needs, *(guard.needs for guard in method.guards))]
+        for layer in self.layers:
+            later += [*layer.middleware, *layer.exception_handlers.values()]
+        later += table.middleware
+        self.outside = [call for call in outside if isinstance(call, Authenticator)]
+        """Those that FastAPI asks before the guards."""
+        self.authenticators = [*dict.fromkeys([*self.outside, *_authenticators(first)])]
+        """All that a handshake asks, in that order."""
+        self.renewable = [each for each in self.authenticators if type(each).renew is not Authenticator.renew]
+        """Those that take fresh tokens."""
+        self.sources = [*dict.fromkeys([*self.authenticators, *_authenticators(later)])]
+        """All that look for a credential in the handshake, whenever they are asked."""
+        self.ambient = any(authenticator.ambient for authenticator in self.sources)
+
+    def _check_guards(self, outside: Sequence[Callable[..., Any]]) -> None:
+        place = f"{self.table.cls.__qualname__} at {self.path!r}"
         guards = [guard.needs.call for guard in self.guards]
-        name = self.table.cls.__qualname__
         if self.ambient and not any(getattr(guard, "checks_origin", False) for guard in guards):
             raise ConfigurationError(
-                f"{name} at {self.path!r}: browsers attach its credential by themselves (a cookie), so anybody's page"
-                " could connect in the user's name; list AllowOrigins('https://...') in guards"
+                f"{place}: browsers attach its credential by themselves (a cookie), so anybody's page could connect in"
+                " the user's name; list AllowOrigins('https://...') in guards"
             )
-        for place, guard in enumerate(guards):
-            later = [each for each in guards[place + 1 :] if isinstance(each, Authenticator)]
-            known = any(isinstance(each, Authenticator) for each in (*outside, *guards[:place]))
-            if getattr(guard, "needs_user", False) and later and not known:
+        known = bool(self.outside)
+        for guard in self.guards:
+            calls: list[Any] = [needs.call for needs in guard.needs.walk()]
+            known = known or any(getattr(call, "gives_user", False) for call in calls)
+            if self.authenticators and not known and any(getattr(call, "needs_user", False) for call in calls):
                 raise ConfigurationError(
-                    f"{name} at {self.path!r}: the guard {name_of(guard)} goes by the user, and is listed before"
-                    f" {name_of(later[0])}, which finds out who it is; list it after that"
+                    f"{place}: the guard {name_of(guard.needs.call)} goes by the user, and is listed before"
+                    f" {name_of(self.authenticators[0])}, which finds out who it is; list it after that"
                 )
-            wanted = getattr(guard, "subprotocols", None)
-            spoken = self.table.cls.subprotocols if self.table.raw else [codec.subprotocol for codec in self.codecs]
-            if wanted is not None and not set(wanted) & set(spoken):
+            self._check_subprotocols(place, guard.needs.call)
+        once: list[Any] = [*outside, *(needs.call for needs in self.table.construct.walk())]
+        once += [needs.call for needs in self.table.on_connect.needs.walk()] if self.table.on_connect else []
+        for call in once:
+            if self.renewable and getattr(call, "reads_user", False):
                 raise ConfigurationError(
-                    f"{name} at {self.path!r}: {name_of(guard)} demands {' or '.join(sorted(wanted))}, and the handler"
-                    f" speaks {' and '.join(spoken) or 'none'}, so nobody would get in; add it to"
-                    f" {'subprotocols of the class' if self.table.raw else 'codecs of the router'}"
+                    f"{place}: {name_of(call)} goes by the user, and would not be asked again when a client renews its"
+                    " credential; list it in guards=[...] of the router or the class"
                 )
+
+    def _check_subprotocols(self, place: str, guard: Callable[..., Any]) -> None:
+        wanted = getattr(guard, "subprotocols", None)
+        spoken = self.table.cls.subprotocols if self.table.raw else [codec.subprotocol for codec in self.codecs]
+        if wanted is not None and not set(wanted) & set(spoken):
+            raise ConfigurationError(
+                f"{place}: {name_of(guard)} demands {' or '.join(sorted(wanted))}, and the handler speaks"
+                f" {' and '.join(spoken) or 'none'}, so nobody would get in; add it to"
+                f" {'subprotocols of the class' if self.table.raw else 'codecs of the router'}"
+            )
 
     def _revalidation(self, authenticator: Authenticator, owner: Owner) -> Revalidation:
         function = authenticator.revalidate
         place = f"{name_of(authenticator)}, argument 'revalidate'"
         if not callable(function) or kind_of(function) not in (Kind.ASYNC, Kind.SYNC):
             raise ConfigurationError(f"{place}: expected a function without yield that raises to end a connection")
+        needs = needs_of(function, place)
+        for parameter in needs.request:
+            marks = (*unfolded(parameter.annotation)[1], parameter.default)
+            if not any(isinstance(mark, params.Param) for mark in marks):
+                raise ConfigurationError(
+                    f"{place}, parameter {parameter.name!r}: a client could fill it in with its query; annotate it with"
+                    " Annotated[Principal, Depends(auth)] or the like, or mark it with Query()"
+                )
         if not authenticator.revalidate_every > 0:
             raise ConfigurationError(f"{place}: revalidate_every={authenticator.revalidate_every!r} is not above zero")
         listings = self._guards.get(authenticator)
         lister = listings[0].owner if listings else owner
-        return Revalidation(self._inject(needs_of(function, place), lister), authenticator.revalidate_every)
+        return Revalidation(self._inject(needs, lister), authenticator.revalidate_every)
 
     def _owner(self, layers: Sequence[Layer]) -> Owner:
         hub: Hub | None = _innermost(layers, "hub")

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from time import time
 from typing import Any, Final
 
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocketException
 
 from wsrouter._fastapi import overrides_of
 from wsrouter.calls import Call
@@ -17,7 +16,7 @@ from wsrouter.chain import Chain, Revalidation
 from wsrouter.codecs import is_object
 from wsrouter.connection import Connection, identity_of
 from wsrouter.errors import Disconnect, WebSocketError, from_http
-from wsrouter.identity import remember
+from wsrouter.identity import EXPIRED, Authenticator, end_of, found, remember, watch
 from wsrouter.injection import GuardKey
 from wsrouter.outcome import closing_of, strongest, unwind
 from wsrouter.plans import ConnectionScope
@@ -26,7 +25,6 @@ from wsrouter.tasks import current_task, in_thread, wait_for_end
 
 logger = logging.getLogger("wsrouter")
 
-EXPIRED: Final = 4519
 LONGEST_WAIT: Final = 60.0
 """Seconds after which the clock on the wall, by which tokens expire, is looked at again: it may have been set."""
 
@@ -57,11 +55,11 @@ class Credentials:
         self._renewal: asyncio.Task[None] | None = None
         self._hold: asyncio.Event | None = None
 
-    async def begin(self) -> None:
-        """Watch from here on; what is asked again gets what it needs of the connection scope in this task."""
+    def begin(self) -> None:
+        """Watch from here on, also who is found later."""
+        watch(self._connection.scope, self._watch_expiry)
         self._watch_expiry()
         for each in self._chain.revalidations:
-            await each.injected.current(self._scope).open_lasting(self._scope)
             self._ask_later(each)
 
     def renew(self, call: Call) -> None:
@@ -71,11 +69,12 @@ class Credentials:
             self._answer(call, WebSocketError("invalid", "$auth carries {'token': a text that is not empty}"))
         elif self._renewal is not None:
             self._answer(call, WebSocketError("conflict", "One $auth at a time", retry=True))
-        else:
+        elif not self._expire():
             self._renewal = self._start(self._renew(call, token), "wsrouter auth")
 
     async def aclose(self) -> None:
         """End all that is under way, and let go of what guards that ran again hold."""
+        watch(self._connection.scope, None)
         for timer in (self._expiry, *self._timers.values()):
             if timer is not None:
                 timer.cancel()
@@ -108,25 +107,36 @@ class Credentials:
             self._expiry = asyncio.get_running_loop().call_later(wait, self._look_at_clock)
 
     def _remaining(self) -> float | None:
-        """Return the seconds until the connection has to end, ``None`` if its user does not expire."""
-        expires_at = getattr(self._connection.user, "expires_at", None)
-        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not math.isfinite(expires_at):
-            return None
-        return expires_at + self._chain.authenticators[-1].expiry_grace - time()
+        """Return the seconds until the connection has to end, ``None`` if it has not to."""
+        try:
+            end = end_of(self._connection.scope)
+        except TypeError:
+            logger.exception("%r: nobody can say when its credential ends", self._connection)
+            return 0.0
+        return None if end is None else end - time()
 
     def _look_at_clock(self) -> None:
-        remaining = self._remaining()
         self._expiry = None
+        remaining = self._remaining()
         if remaining is None or remaining > 0:
             self._watch_expiry()
-        elif self._renewal is None:  # else it came in time, and what comes of it decides
-            self._connection.start_close(EXPIRED, "the credential has expired")
+        elif self._renewal is None:
+            self._expire()
+        else:  # it came in time, so what comes of it decides, if that does not take long
+            self._expiry = asyncio.get_running_loop().call_later(self._chain.limits.close, self._expire)
+
+    def _expire(self) -> bool:
+        """Close if the credential has ended; whether it has."""
+        remaining = self._remaining()
+        if remaining is None or remaining > 0:
+            return False
+        self._connection.start_close(EXPIRED, "the credential has expired")
+        return True
 
     async def _renew(self, call: Call, token: str) -> None:
         held: AsyncExitStack | None = None
         try:
-            overridden = self._chain.authenticators[-1] in overrides_of(self._scope.app)
-            held = await self._pass_guards(None if overridden else await self._fresh_user(token))
+            held = await self._pass_guards(*await self._fresh_user(token))
         except WebSocketError as exc:
             self._answer(call, exc)
         except Disconnect as exc:
@@ -138,16 +148,43 @@ class Credentials:
             self._answer(call, None)
         finally:
             self._renewal = None
-            self._watch_expiry()
+            if not self._expire():
+                self._watch_expiry()
         if held is not None:
             await self._keep(held)
 
-    async def _fresh_user(self, token: str) -> Any:
-        """Return whom a token speaks for; raise the error that answers one that does not renew this connection."""
-        connection, deadline = self._connection, asyncio.timeout(self._chain.limits.handshake)
+    async def _fresh_user(self, token: str) -> tuple[Authenticator, Any]:
+        """Return whom a token speaks for, and who says so; raise the error that answers one that does not renew this.
+
+        Each authenticator that takes fresh tokens and has found somebody here is asked, first the one whose user it is.
+        One that is overridden is not: in its place stands the override, which runs again with the guards.
+        """
+        connection = self._connection
+        results = dict(found(connection.scope))
+        asked = sorted(
+            (each for each in reversed(self._chain.renewable) if each in results),
+            key=lambda each: results[each] is not connection.user,
+        )
+        refusal = WebSocketError("invalid", "This connection takes no fresh token")
+        for place, authenticator in enumerate(asked):
+            if authenticator in overrides_of(self._scope.app):
+                return authenticator, None
+            try:
+                user = await self._looked_at(authenticator, token)
+                if identity_of(user) != identity_of(results[authenticator]):
+                    raise WebSocketError("forbidden", "The token is another subject's")
+                if results[authenticator] is connection.user:
+                    connection.scope["user"] = user
+                return authenticator, user
+            except WebSocketError as exc:
+                refusal = exc if place == 0 else refusal
+        raise refusal
+
+    async def _looked_at(self, authenticator: Authenticator, token: str) -> Any:
+        deadline = asyncio.timeout(self._chain.limits.handshake)
         try:
             async with deadline:
-                user = await self._chain.authenticators[-1].renew(connection.http, token)
+                return await authenticator.renew(self._connection.http, token)
         except Exception as exc:
             if deadline.expired():
                 raise WebSocketError("timeout", "Looking at the token took too long") from None
@@ -155,39 +192,39 @@ class Credentials:
             if isinstance(ruling, HTTPException):
                 raise from_http(ruling) from None
             if not isinstance(ruling, WebSocketError):
-                logger.error("%r: looking at a fresh token failed", connection, exc_info=exc)
+                logger.error("%r: looking at a fresh token failed", self._connection, exc_info=exc)
                 raise WebSocketError("internal", "Internal error") from None
             raise ruling from None
-        if identity_of(user) != connection.user_id:
-            raise WebSocketError("forbidden", "The token is another subject's")
-        return user
 
-    async def _pass_guards(self, user: Any) -> AsyncExitStack | None:
+    async def _pass_guards(self, authenticator: Authenticator, user: Any) -> AsyncExitStack | None:
         """Put a fresh user in place and run again the guards that depend on it; return what closes those that hold.
 
         Args:
+            authenticator: who found the user.
             user: ``None`` where an override takes the authenticator's place, which then runs again itself.
 
         Raises:
-            Disconnect: one of them denies, fails or takes too long.
+            Disconnect: one of them denies, fails or takes too long, or it is another user now.
         """
         chain, scope = self._chain, self._scope
-        authenticator = chain.authenticators[-1]
+        before = self._connection.user_id
         if user is not None:
             remember(self._connection.scope, authenticator, user)
         again = chain.guards_of(authenticator)
         fresh = ConnectionScope(self._connection)
         for key, value in scope.values.items():
-            guard = key.guard if isinstance(key, GuardKey) else None
-            if guard is authenticator and user is not None:
+            guard = key if isinstance(key, GuardKey) else None
+            if guard is not None and guard.guard is authenticator and user is not None and not guard.listing.scopes:
                 fresh.values[key] = scope.values[key] = user
-            elif guard not in again:
+            elif guard is None or guard.guard not in again:
                 fresh.values[key] = value
         plan = chain.plan_guards(overrides_of(scope.app), list(again.values()), fresh.values.keys())
         deadline = asyncio.timeout(chain.limits.handshake)
         try:
             async with deadline, AsyncExitStack() as stack:
                 await plan.solve(fresh, stack)
+            if self._connection.user_id != before:
+                raise Disconnect(4403, "another user")
         except Exception as exc:
             await self._close(fresh.stack, exc)
             if deadline.expired():
@@ -232,11 +269,15 @@ class Credentials:
             async with asyncio.timeout(self._chain.limits.handshake), AsyncExitStack() as stack:
                 arguments = await each.injected.current(self._scope).solve(self._scope, stack)
                 if needs.kind is Kind.ASYNC:
-                    await needs.call(**arguments)
+                    holds = await needs.call(**arguments)
                 else:
-                    await in_thread(needs.call, **arguments)
+                    holds = await in_thread(needs.call, **arguments)
+            if holds is False:
+                raise Disconnect(4403, "no longer allowed")
         except Exception as exc:
-            if isinstance(strongest(exc), Disconnect | HTTPException | WebSocketError):
+            ruling = strongest(exc)
+            unsure = isinstance(ruling, HTTPException) and ruling.status_code >= 500
+            if isinstance(ruling, Disconnect | HTTPException | WebSocketError | WebSocketException) and not unsure:
                 connection.start_close(*closing_of(exc, needs.owner))
             else:
                 logger.exception("%s failed, %r goes on", needs.owner, connection)

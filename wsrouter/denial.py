@@ -12,6 +12,7 @@ from starlette.types import Scope, Send
 
 from wsrouter.chain import Reject
 from wsrouter.errors import (
+    BrokerError,
     Deny,
     Disconnect,
     WebSocketError,
@@ -48,7 +49,7 @@ def denial_of(exc: BaseException) -> Deny:
     if isinstance(exc, WebSocketException) and is_close_code(exc.code):  # how FastAPI's own guards are written
         return Deny(403, code=exc.code, reason=exc.reason)
     logger.error("The handshake failed with an unexpected exception", exc_info=exc)
-    return Deny(500)
+    return Deny(503 if isinstance(exc, BrokerError) else 500)
 
 
 async def deny(denial: Deny, reject: Reject, scope: Scope, send: Send, subprotocol: str | None) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 from starlette.types import Send
@@ -17,7 +18,7 @@ from wsrouter.denial import denial_of, deny
 from wsrouter.errors import Deny, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
-from wsrouter.identity import AMBIENT
+from wsrouter.identity import AMBIENT, EXPIRED, end_of, settle
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
 from wsrouter.tasks import current_task, drive
@@ -83,7 +84,7 @@ class Handshake:
         finally:
             attempt.end()
             timer.cancel()
-            self._scope.recognise = nothing
+            self._scope.checkpoint = nothing
         if self._connection.turned_away is not None:
             denial = _denial_of(self._connection.turned_away)
             await self._unwind(admitted.stack, denial)
@@ -104,25 +105,30 @@ class Handshake:
     async def _prepare(self) -> Admitted:
         chain, scope, attempt = self._chain, self._scope, self._attempt
         attempt.begin()
-        scope.checkpoint, scope.recognise = self._go_on, self._recognise
+        scope.checkpoint = self._go_on
         if chain.ambient:
             self._connection.scope[AMBIENT] = True
-        await self._recognise()
+        await self._go_on()
         await self._pass_guards()
-        scope.checkpoint = None
+        if self._connection.user is not None:
+            settle(self._connection.scope)
         handler = chain.table.cls.__new__(chain.table.cls)
         attach(handler, self._connection, chain.hub)
         plan = chain.construct.current(scope)
         # The constructor of exactly this class, called now that the handler has its connection.
         handler.__init__(**({} if plan.empty else await plan.solve(scope, None)))  # type: ignore[misc]
         attempt.begin()
+        for each in chain.revalidations:
+            await each.injected.current(scope).open_lasting(scope)
         if chain.on_connect is None:
+            self._check_end()
             return Admitted(handler, {}, None)
         plan = chain.on_connect.injected.current(scope)
         stack = AsyncExitStack() if plan.yields else None
         try:
             arguments = {} if plan.empty else await plan.solve(scope, stack)
             attempt.begin()
+            self._check_end()
         except BaseException as exc:
             await self._unwind(stack, exc)
             raise
@@ -143,14 +149,19 @@ class Handshake:
             await self._close(stack)
         attempt.begin()
 
-    async def _recognise(self) -> None:
-        await self._chain.hub.recognise(self._connection)
-
-    def _go_on(self) -> None:
-        """Raise where the handshake is not to go on after a guard that admits."""
+    async def _go_on(self) -> None:
+        """Note who it is that a guard admits, and raise where the handshake is not to go on all the same."""
         self._attempt.begin()
         if self._connection.turned_away is not None:
             raise _denial_of(self._connection.turned_away)
+        await self._chain.hub.recognise(self._connection)
+
+    def _check_end(self) -> None:
+        """Settle who the user is, and deny if what says so has ended while guards and dependencies took their time."""
+        settle(self._connection.scope)
+        end = end_of(self._connection.scope)
+        if end is not None and end <= time():
+            raise Deny(401, code=EXPIRED, reason="The credential has expired")
 
     def _interrupt(self, cause: Cause) -> None:
         if not self._failed:

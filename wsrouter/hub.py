@@ -191,15 +191,23 @@ class Hub:
                 await self._broker.unsubscribe("room", room)
 
     async def recognise(self, connection: Connection) -> None:
-        """Note whose a connection is as soon as a guard knows: `disconnect_user` turns it away before accept too."""
-        user = connection.user_id
-        if user is None or connection in self._names:
+        """Note whose a connection is as soon as a guard knows: `disconnect_user` turns it away before accept too.
+
+        It goes by who the user is now, also where a later guard knows better.
+        """
+        user, known = connection.user_id, self._names.get(connection)
+        if user == known:
             return
         await self._start()
         self._loop = asyncio.get_running_loop()
-        self._names[connection] = user
-        if self._users.add(user, connection):
-            await self._broker.subscribe("user", user)
+        if known is not None:
+            del self._names[connection]
+            if self._users.discard(known, connection):
+                await self._broker.unsubscribe("user", known)
+        if user is not None:
+            self._names[connection] = user
+            if self._users.add(user, connection):
+                await self._broker.subscribe("user", user)
 
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""

@@ -1,5 +1,6 @@
 """Who is at the other end: what an authenticator is, and whom it finds."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
@@ -12,7 +13,12 @@ from wsrouter.errors import WebSocketError
 AMBIENT: Final = "wsrouter.ambient"
 """Set in the scope of a connection to which a browser attaches a credential by itself, whatever page opens it."""
 
+EXPIRED: Final = 4519
+"""The close code of a connection whose credential has expired."""
+
 _RESULTS: Final = "wsrouter.authenticated"
+_SETTLED: Final = "wsrouter.settled"
+_WATCHER: Final = "wsrouter.watcher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,29 @@ class Authenticator:
     """Seconds after ``user.expires_at`` until the connection is closed with 4519."""
 
     revalidate: Callable[..., Any] | None = None
-    """A dependency that is called again and again while the connection lives; it raises to end it."""
+    """A dependency that is called again and again while the connection lives. It raises to end it, or returns
+    ``False``. What it raises unexpectedly, and a status of 500 or more, is logged: the connection goes on."""
 
     revalidate_every: float = 60.0
     """Seconds between two calls of `revalidate`, give or take a tenth."""
+
+    def ends_at(self, user: Any) -> float | None:
+        """Return when a connection ends that it let in, in seconds since the epoch; ``None`` for never.
+
+        That is ``user.expires_at``, if there is one, and `expiry_grace` later.
+
+        Raises:
+            TypeError: ``expires_at`` is no number of seconds.
+        """
+        expires_at = getattr(user, "expires_at", None)
+        if expires_at is None or expires_at == math.inf:
+            return None
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not math.isfinite(expires_at):
+            raise TypeError(
+                f"{type(user).__qualname__}.expires_at, of {type(self).__qualname__}: expected seconds since the epoch,"
+                f" or None, got {type(expires_at).__qualname__}"
+            )
+        return expires_at + self.expiry_grace
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return who is at the other end, or raise `Deny`; written as a dependency, ``async def``."""
@@ -82,11 +107,44 @@ class Authenticator:
 
 
 def remember(scope: Scope, authenticator: Authenticator, user: Any) -> None:
-    """Keep whom an authenticator found, so that it looks once per connection, wherever it is asked from."""
+    """Keep whom an authenticator found, so that it looks once per connection, wherever it is asked from.
+
+    Until the guards have said who the user is, whoever was found is: it becomes ``scope["user"]``.
+    """
     scope.setdefault(_RESULTS, {})[authenticator] = user
-    scope["user"] = user
+    if not scope.get(_SETTLED):
+        scope["user"] = user
+    watcher: Callable[[], object] | None = scope.get(_WATCHER)
+    if watcher is not None:
+        watcher()
+
+
+def settle(scope: Scope) -> None:
+    """Note that it is decided who the user is: who is found by an authenticator from here on is not."""
+    scope[_SETTLED] = True
 
 
 def remembered(scope: Scope, authenticator: Authenticator) -> Any | None:
     """Return whom an authenticator found on this connection before, ``None`` if it did not look yet."""
     return scope.get(_RESULTS, {}).get(authenticator)
+
+
+def end_of(scope: Scope) -> float | None:
+    """Return when a connection has to end, in seconds since the epoch: with the first of all that was found.
+
+    Raises:
+        TypeError: see `Authenticator.ends_at`.
+    """
+    ends = [authenticator.ends_at(user) for authenticator, user in found(scope).items()]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def watch(scope: Scope, watcher: Callable[[], object] | None) -> None:
+    """Have a function called whenever an authenticator has found somebody, from here on."""
+    scope[_WATCHER] = watcher
+
+
+def found(scope: Scope) -> Mapping[Authenticator, Any]:
+    """Return a mapping of authenticator to whom it found on this connection."""
+    results: Mapping[Authenticator, Any] = scope.get(_RESULTS, {})
+    return results

@@ -166,7 +166,9 @@ class Inbox(Generic[ItemT]):
         self.ended = True
         if self._reader is not None:
             self._reader.cancel()
-            await wait_for_end(self._reader)
+            cancelled = await wait_for_end(self._reader)
+            if cancelled is not None:
+                raise cancelled
 
     def forget(self) -> None:
         """Let go of the callbacks, when all is over."""

@@ -15,6 +15,7 @@ from wsrouter._fastapi import RequestParameters, overrides_of
 from wsrouter.containers import provider_of
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
+from wsrouter.identity import Authenticator
 from wsrouter.plans import ConnectionScope, Do, Plan, Step
 from wsrouter.signatures import Dependency, Given, Kind, Needs, Provided, name_of, needs_of
 from wsrouter.tasks import manager_in_thread
@@ -109,7 +110,7 @@ class Planner:
         self._solving_guards = True
         for guard in guards:
             self._dependency(guard, self._guards[guard.needs.call][0].owner, lasting=None, scopes=())
-            self._step(Do.GIVE, _checkpoint)
+            self._step(Do.CHECK, _unreachable)
         return Plan(self._steps, (), None, self._size)
 
     def _arguments(
@@ -183,7 +184,9 @@ class Planner:
             key=key,
             request=self._parameters(needs),
             concurrency=dependency.concurrency,
+            guard=is_guard,
             gives_user=is_guard and getattr(declared, "gives_user", False) is True,
+            authenticator=declared if isinstance(declared, Authenticator) else None,
         )
         self._slots.setdefault(place, slot)
         return slot
@@ -234,13 +237,10 @@ def _sees_scopes(dependency: Dependency) -> bool:
     )
 
 
-def _checkpoint(scope: ConnectionScope) -> None:
-    if scope.checkpoint is not None:
-        scope.checkpoint()
-
-
 def _unreachable() -> NoReturn:
-    raise AssertionError("the value of a guard is kept from the handshake on")
+    raise AssertionError(
+        "nothing is called: a guard's value is kept from the handshake on, and a checkpoint is the scope's"
+    )
 
 
 def _giver(given: Given, owner: Owner, scopes: tuple[str, ...]) -> Callable[[ConnectionScope], Any]:

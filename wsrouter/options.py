@@ -11,9 +11,11 @@ from wsrouter.annotations import holds_metadata, parameters_of, unfolded
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
+from wsrouter.identity import Authenticator
 from wsrouter.metering import FrameLimit
 from wsrouter.signatures import (
     Dependency,
+    Given,
     Kind,
     Needs,
     ScopedDependency,
@@ -49,6 +51,19 @@ def check_left_to_fastapi(dependency: Callable[..., Any], path: str) -> None:
             f"{place}: it is solved by FastAPI, which knows no Provide, ConnectionScoped, Connection or Hub and would"
             " take it from the query; list the dependency in guards=[...] of a WebSocketRouter"
         )
+
+
+def calls_below(call: Callable[..., Any], owner: str) -> Iterator[Callable[..., Any]]:
+    """Yield a dependency that FastAPI solves, and all that it depends on."""
+    yield call
+    for parameter in parameters_of(call, owner):
+        annotation: Any
+        annotation, metadata = unfolded(parameter.annotation)
+        marks: list[Any] = [mark for mark in (*metadata, parameter.default) if isinstance(mark, params.Depends)]
+        if marks:
+            needed: Any = annotation if marks[-1].dependency is None else marks[-1].dependency
+            if callable(needed):
+                yield from calls_below(needed, owner)
 
 
 def _unknown_to_fastapi(call: Callable[..., Any], owner: str) -> Iterator[str]:
@@ -101,6 +116,11 @@ def guard_needs(guard: object, owner: str) -> Dependency:
     if inspect.isclass(guard):
         raise ConfigurationError(f"{place}: a class denies nobody; list an instance, {guard.__name__}(...)")
     check_dependency(guard, place)
+    if scopes and isinstance(guard, Authenticator) and not needs_of(guard, place).uses(Given.SCOPES):
+        raise ConfigurationError(
+            f"{place}: it takes no SecurityScopes, so the scopes of Security(...) would demand nothing; list"
+            f" RequireScopes({', '.join(map(repr, scopes))}) after it"
+        )
     return Dependency(needs_of(guard, place), True, False, scopes, concurrency)
 
 

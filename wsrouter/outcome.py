@@ -3,10 +3,10 @@
 import logging
 from contextlib import AsyncExitStack
 
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocketException
 from typing_extensions import TypeIs
 
-from wsrouter.errors import Deny, Disconnect, WebSocketError, close_code, status_of
+from wsrouter.errors import Deny, Disconnect, WebSocketError, close_code, is_close_code, status_of
 
 logger = logging.getLogger("wsrouter")
 
@@ -49,5 +49,7 @@ def closing_of(exc: BaseException, place: str) -> tuple[int, str]:
         return close_code(exc.status_code), str(exc.detail)
     if isinstance(exc, WebSocketError):
         return close_code(status_of(exc.code)), exc.message
+    if isinstance(exc, WebSocketException) and is_close_code(exc.code):
+        return exc.code, exc.reason
     logger.error("%s failed", place, exc_info=exc)
     return 1011, "internal error"

@@ -1,5 +1,6 @@
 """Plans: what a callable needs as a list of direct calls, and the connection scope in which they run."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from starlette.websockets import WebSocket
 from wsrouter._fastapi import RequestParameters, overrides_of, take_place
 from wsrouter.connection import Connection
 from wsrouter.containers import is_pending
-from wsrouter.errors import Deny
+from wsrouter.errors import ConfigurationError, Deny
 from wsrouter.frames import CloseInfo
+from wsrouter.identity import Authenticator, remember
 from wsrouter.signatures import Kind, name_of
 from wsrouter.tasks import in_thread
 from wsrouter.validation import readable_errors
@@ -66,7 +68,6 @@ class ConnectionScope:
         "close",
         "connection",
         "overridden",
-        "recognise",
         "stack",
         "values",
     )
@@ -78,9 +79,7 @@ class ConnectionScope:
         self.values: dict[Hashable, Any] = {}
         self.stack: AsyncExitStack | None = None
         self.close: CloseInfo | None = None
-        self.recognise: Callable[[], Awaitable[object]] = nothing
-        """Called when a guard has given the user."""
-        self.checkpoint: Callable[[], object] | None = None
+        self.checkpoint: Callable[[], Awaitable[object]] = nothing
         """Called after every guard; raises where the handshake is not to go on."""
         self._websocket: HandshakeWebSocket | None = None
         self._requests: dict[RequestParameters, dict[str, Any]] | None = None
@@ -138,6 +137,7 @@ class Do(IntEnum):
     READ = 5
     GIVE = 6
     PROVIDE = 7
+    CHECK = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -154,13 +154,16 @@ class Step:
     arguments: tuple[tuple[str, int], ...] = ()
     request: RequestParameters | None = None
     concurrency: Any = None
+    guard: bool = False
     gives_user: bool = False
     """Whether the value becomes ``scope["user"]``, before any later step runs."""
+    authenticator: Authenticator | None = None
+    """Whose value it is that the connection remembers."""
     plain: bool = field(init=False)
     """Whether it is a coroutine function whose arguments are other steps' values, and nothing else."""
 
     def __post_init__(self) -> None:
-        beyond = (self.key, self.request, self.concurrency)
+        beyond = (self.key, self.request, self.concurrency, self.authenticator)
         self.plain = self.do is Do.ASYNC and all(each is None for each in beyond)
 
     @property
@@ -247,6 +250,9 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
         values[step.slot] = kept[key]
         return
     value: Any
+    if do is Do.CHECK:
+        await scope.checkpoint()
+        return
     if do is Do.GIVE:
         value = step.call(scope)
     elif do is Do.PROVIDE:
@@ -267,12 +273,24 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
             value = await exits.enter_async_context(step.call(**arguments))
         else:
             value = await _in_turn(step, arguments)
+    if step.guard and (is_pending(value) or isinstance(value, BaseException)):
+        raise _no_decision(step.name, value)
     values[step.slot] = value
     if key is not None:
         kept[key] = value
-        if step.gives_user:
-            scope.connection.scope["user"] = value
-            await scope.recognise()
+    if step.authenticator is not None:
+        remember(scope.connection.scope, step.authenticator, value)
+    if step.gives_user:
+        scope.connection.scope["user"] = value
+
+
+def _no_decision(name: str, value: object) -> ConfigurationError:
+    """Return the error for a guard that admits by mistake, since it returns what it meant to await or to raise."""
+    if isinstance(value, BaseException):
+        return ConfigurationError(f"the guard {name} returned {type(value).__name__}; write raise in place of return")
+    if inspect.iscoroutine(value):
+        value.close()
+    return ConfigurationError(f"the guard {name} returned a coroutine; make it async def, and await what it calls")
 
 
 async def _in_turn(step: Step, arguments: Mapping[str, Any]) -> Any:

@@ -21,6 +21,7 @@ from wsrouter.handler import Guard, Middleware, WebSocketHandler
 from wsrouter.hub import Hub
 from wsrouter.limits import Limits
 from wsrouter.options import (
+    calls_below,
     check_instance,
     check_left_to_fastapi,
     exception_handler_needs,
@@ -252,13 +253,13 @@ def chain_of(route: Any, table: HandlerTable) -> Chain:
     if known is not None and known[0]() is route:
         return known[1]
     layers: list[Layer] = []
-    outside: list[object] = []
+    outside: list[Callable[..., Any]] = []
     for depends in dependencies_of(route):
         if isinstance(depends.dependency, _Mark):
             layers.append(depends.dependency.layer)
         elif depends.dependency is not None:
             check_left_to_fastapi(depends.dependency, route.path)
-            outside.append(depends.dependency)
+            outside.extend(calls_below(depends.dependency, route.path))
     chain = Chain(table, layers, route.path, outside)
     drop_dependencies(route, lambda call: isinstance(call, _Mark))
     key = id(route)

@@ -18,7 +18,7 @@ from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import drive, insist, shielded
+from wsrouter.tasks import insist, shielded
 from wsrouter.work import Work
 
 logger = logging.getLogger("wsrouter")
@@ -62,7 +62,7 @@ class Session:
         )
         self._scope = ConnectionScope(self._connection)
         self._credentials: Credentials | None = None
-        if chain.authenticators:
+        if chain.sources:
             self._credentials = Credentials(chain, self._connection, self._scope, self._done)
         self._intake = Intake(
             chain,
@@ -103,7 +103,7 @@ class Session:
             await self._enter(admitted)
             began = True
             if self._credentials is not None:
-                await drive(self._credentials.begin(), self._inbox.suspended)
+                self._credentials.begin()
             if await work.connect(dispatcher, admitted):
                 await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
             if connection.closed is None:
@@ -181,6 +181,8 @@ class Session:
         self._drain = asyncio.get_running_loop().call_later(self._chain.limits.on_disconnect, self._work.abandon)
 
     def _unreadable(self, exc: Exception) -> None:
+        if self._inbox.ended:
+            return
         logger.error("%r: receiving failed", self._connection, exc_info=exc)
         self._connection.lost(CloseInfo(1006))
         self._wind_up()
@@ -201,25 +203,30 @@ class Session:
             raise cancelled
 
     async def _release(self) -> None:
+        self._inbox.end()  # whatever the server still says, nothing begins any more
+        cancelled = await self._leave_hub()
+        ends = [self._inbox.aclose, self._connection.aclose]
+        if self._credentials is not None:
+            ends.append(self._credentials.aclose)
+        for end in ends:
+            try:
+                await end()
+            except asyncio.CancelledError as exc:
+                cancelled = cancelled or exc
         for timer in (self._give_up, self._drain):
             if timer is not None:
                 timer.cancel()
-        cancelled = await self._leave_hub()
+        self._intake.end()
         try:
-            await self._inbox.aclose()
-            await self._connection.aclose()
-            if self._credentials is not None:
-                await self._credentials.aclose()
-            if cancelled is not None:
-                raise cancelled
-        finally:
-            self._intake.end()
             if self._scope.stack is not None:
                 await self._close_scope(self._scope.stack)
+        finally:
             # What refers back to this session would keep all of it for the garbage collector.
             self._connection.forget()
             self._inbox.forget()
             del self._intake, self._work, self._credentials
+        if cancelled is not None:
+            raise cancelled
 
     async def _close_scope(self, stack: AsyncExitStack) -> None:
         try:

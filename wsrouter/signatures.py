@@ -20,6 +20,7 @@ from wsrouter.containers import is_closing, is_marker, is_provider, is_unfinishe
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import CloseInfo
 from wsrouter.hub import Hub
+from wsrouter.identity import Authenticator
 
 
 class Kind(IntEnum):
@@ -177,6 +178,11 @@ def check_dependency(call: Any, place: str) -> None:
         )
     if not callable(call):
         raise ConfigurationError(f"{place}: {call!r} is no callable, so it can't be a dependency")
+    if inspect.isclass(call) and issubclass(call, Authenticator):
+        raise ConfigurationError(
+            f"{place}: {call.__qualname__} is a class; make one authenticator, auth = {call.__qualname__}(...), and"
+            " give that, as in Depends(auth)"
+        )
     try:
         hash(call)
     except TypeError:

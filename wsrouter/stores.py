@@ -38,7 +38,10 @@ class OneTimeStore(ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Release what is held; calling it again does nothing."""
+        """Release what is held: connections, say. It can be used again, and calling it again does nothing.
+
+        What is kept may stay until it is taken or its time is over: others may share the store.
+        """
 
 
 class MemoryStore(OneTimeStore):
@@ -46,15 +49,19 @@ class MemoryStore(OneTimeStore):
 
     Args:
         max_entries: values that are kept at once. A full store refuses new ones; it does not drop others for them.
+        max_bytes: size of all keys and values together, keys by their characters.
 
     Raises:
-        ConfigurationError: ``max_entries`` is below 1.
+        ConfigurationError: ``max_entries`` or ``max_bytes`` is below 1.
     """
 
-    def __init__(self, *, max_entries: int = 65_536) -> None:
-        if max_entries < 1:
-            raise ConfigurationError(f"MemoryStore(max_entries={max_entries!r}): expected 1 or more")
+    def __init__(self, *, max_entries: int = 65_536, max_bytes: int = 64 * 1024 * 1024) -> None:
+        for name, most in (("max_entries", max_entries), ("max_bytes", max_bytes)):
+            if most < 1:
+                raise ConfigurationError(f"MemoryStore({name}={most!r}): expected 1 or more")
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._entries: dict[str, tuple[float, bytes]] = {}
         self._sweep_at = 0.0
 
@@ -66,29 +73,41 @@ class MemoryStore(OneTimeStore):
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         if not ttl > 0:
             raise ValueError(f"put(ttl={ttl!r}): expected seconds above zero")
-        now = time.monotonic()
-        self._purge(now)
+        now, size = time.monotonic(), len(key) + len(value)
         known = self._entries.get(key)
         if known is not None and known[0] > now:
             raise ValueError("put(): there is a value under that key")
+        self._forget(key)
+        self._purge(now, size)
         if len(self._entries) >= self._max_entries:
             raise BrokerError(f"The store is full: it keeps {self._max_entries} values")
-        self._entries.pop(key, None)
+        if self._bytes + size > self._max_bytes:
+            raise BrokerError(f"The store is full: it keeps {self._max_bytes} bytes")
         self._entries[key] = (now + ttl, value)
+        self._bytes += size
         self._sweep_at = min(self._sweep_at, now + ttl)
 
     async def take(self, key: str) -> bytes | None:
-        deadline, value = self._entries.pop(key, (0.0, None))
+        deadline, value = self._forget(key)
         return value if deadline > time.monotonic() else None
 
     async def aclose(self) -> None:
-        self._entries.clear()
+        """Do nothing: what is kept goes by itself."""
 
-    def _purge(self, now: float) -> None:
+    def _forget(self, key: str) -> tuple[float, bytes | None]:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return 0.0, None
+        self._bytes -= len(key) + len(entry[1])
+        return entry
+
+    def _purge(self, now: float, size: int) -> None:
         """Forget what is over its time: the oldest at once, all others when there is no more room."""
         entries = self._entries
         while entries and entries[first := next(iter(entries))][0] <= now:
-            del entries[first]
-        if len(entries) >= self._max_entries and self._sweep_at <= now:
-            self._entries = {key: entry for key, entry in entries.items() if entry[0] > now}
-            self._sweep_at = min((deadline for deadline, _ in self._entries.values()), default=now)
+            self._forget(first)
+        full = len(entries) >= self._max_entries or self._bytes + size > self._max_bytes
+        if full and self._sweep_at <= now:
+            for key in [key for key, entry in entries.items() if entry[0] <= now]:
+                self._forget(key)
+            self._sweep_at = min((deadline for deadline, _ in entries.values()), default=now)

@@ -3,8 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from time import time
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import InvalidStatus
 
 from tests.envelopes import close_of, receive, send
 from tests.support import Server, connect, eventually, serve, vanish
@@ -32,7 +32,7 @@ from wsrouter import (
     on,
 )
 from wsrouter.auth import Authenticator, Principal
-from wsrouter.testing import WebSocketTestClient
+from wsrouter.testing import Denied, WebSocketTestClient
 
 
 class Who(Message):
@@ -625,22 +625,35 @@ async def test_an_interval_that_is_none_is_refused_at_start(every: float) -> Non
             pass
 
 
-async def test_what_users_have_beside_a_number_is_no_end() -> None:
-    """A user whose ``expires_at`` is no finite number of seconds does not expire."""
+@pytest.mark.parametrize("end", [None, float("inf")])
+async def test_a_user_without_an_end_does_not_expire(end: Any) -> None:
+    """``expires_at`` may be ``None`` or infinite."""
     here = Here(Words())
     app = here.app()
-    end: Any
-    for end in (None, True, "tomorrow", float("inf"), float("nan")):
-        principal = Principal("ann", frozenset(), {"look": 0}, end)
-        app.dependency_overrides[here.words] = partial(itself, principal)
-        async with WebSocketTestClient(app) as client, client.connect("/") as ws:
-            assert (await ws.call(Who()))["data"] == ["ann", [], 0]
+    app.dependency_overrides[here.words] = partial(itself, Principal("ann", frozenset(), {"look": 0}, end))
+    async with WebSocketTestClient(app) as client, client.connect("/") as ws:
+        assert (await ws.call(Who()))["data"] == ["ann", [], 0]
 
 
-async def test_closed_before_it_began() -> None:
-    """A credential that has ended when the handshake is through closes at once."""
+@pytest.mark.parametrize("end", [True, "tomorrow", float("nan"), datetime(2030, 1, 1, tzinfo=UTC)])
+@pytest.mark.logs_errors
+async def test_an_end_that_is_no_time_is_an_error(end: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It would never be enforced, so nobody gets in, and the log says what is expected."""
+    here = Here(Words())
+    app = here.app()
+    app.dependency_overrides[here.words] = partial(itself, Principal("ann", frozenset(), {"look": 0}, end))
+    async with WebSocketTestClient(app) as client:
+        with pytest.raises(Denied) as denied:
+            async with client.connect("/"):
+                pass
+    assert denied.value.status == 500
+    assert "Principal.expires_at, of Words: expected seconds since the epoch, or None, got" in caplog.text
+
+
+async def test_what_has_ended_when_the_handshake_is_through_is_denied() -> None:
+    """A credential that ends while guards take their time lets nobody in."""
     here = Here(Words(lasts=-5))
-    async with serve(here.app()) as here.server, here.connect() as ws:
-        with suppress(ConnectionClosed):
-            await ws.wait_closed()
-        assert ws.close_code == 4519
+    async with serve(here.app()) as here.server:
+        with pytest.raises(InvalidStatus) as denied:
+            await here.connect()
+        assert denied.value.response.status_code == 401

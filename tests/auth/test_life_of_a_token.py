@@ -29,10 +29,10 @@ class Write(Message):
 class Here:
     """One handler behind a `JWTAuth` that is asked in one place."""
 
-    def __init__(self, asked: Asked = "guard", *, grace: float = 0.2) -> None:
+    def __init__(self, asked: Asked = "guard", *, grace: float = 0.2, leeway: float = 0) -> None:
         self.tickets = Ticket()
         sources = [Header(), Cookie("session"), self.tickets]
-        auth = JWTAuth(key=SECRET, algorithms=["HS256"], sources=sources, expiry_grace=grace)
+        auth = JWTAuth(key=SECRET, algorithms=["HS256"], sources=sources, expiry_grace=grace, leeway=leeway)
 
         class Desk(WebSocketHandler):
             @on(guards=[RequireScopes("write")])
@@ -100,6 +100,17 @@ async def test_it_ends_with_its_token_wherever_that_is_asked_for(asked: Asked) -
                 await receive_within(ws, 3)
             assert await write(ws) == "ada"
             assert (await close_of(ws))[0] == 4519
+
+
+async def test_leeway_puts_off_the_end() -> None:
+    """A token that is let in within the leeway keeps its connection until leeway and grace are over."""
+    here = Here(grace=0.5, leeway=2)
+    async with serve(here.app) as server:
+        ended = int(time.time()) - 1
+        async with here.connect(server, token(exp=ended, sub="ada", scope="write")) as ws:
+            assert await write(ws) == "ada"
+            assert (await close_of(ws))[0] == 4519
+            assert ended + 2.5 <= time.time() < ended + 3.5
 
 
 async def receive_within(ws: ClientConnection, seconds: float) -> Any:

@@ -1,6 +1,7 @@
 """A fresh token on an open connection: the same subject's only."""
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,10 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.auth.tokens import ISSUER, SECRET, claims, token
 from tests.support import Server, connect, serve
-from wsrouter import WebSocketHandler, WebSocketRouter, on
+from wsrouter import Deny, WebSocketHandler, WebSocketRouter, on
 from wsrouter.auth import Authenticator, JWTAuth, Principal, Ticket
 from wsrouter.auth.sources import Header
+from wsrouter.identity import EXPIRED, remember
 from wsrouter.messages import Message
 
 tickets = Ticket()
@@ -25,12 +27,15 @@ class Renew(Message):
 
 
 class Renewing(WebSocketHandler):
-    """Renews as the protocol's ``$auth`` does."""
+    """Renews as the protocol's ``$auth`` does: until whoever asked puts the fresh user in place, the old one rules."""
 
     @on
     async def renew(self, message: Renew) -> dict[str, Any]:
+        known = await auth(self.connection.http)
         user: Principal = await auth.renew(self.connection.http, message.token)
-        assert await auth(self.connection.http) is user is self.user
+        assert await auth(self.connection.http) is known is not user
+        remember(self.connection.scope, auth, user)
+        assert await auth(self.connection.http) is user
         return {"id": user.id, "jti": user.claims.get("jti")}
 
 
@@ -125,3 +130,42 @@ async def test_an_authenticator_that_takes_no_tokens_says_so() -> None:
     app.include_router(router)
     async with serve(app) as server, connect(server, "/ws") as ws:
         assert (await renewed(ws, token()))["code"] == "invalid"
+
+
+@pytest.mark.parametrize(("leeway", "grace"), [(0, 25), (60, 25), (60, 0), (1.5, 0.5)])
+def test_a_connection_lives_for_leeway_and_grace_after_its_token(leeway: float, grace: float) -> None:
+    """Both are added to `exp`: a token that is still accepted at a handshake does not end it at once."""
+    lenient = JWTAuth(key=SECRET, algorithms=["HS256"], leeway=leeway, expiry_grace=grace)
+    assert lenient.ends_at(Principal("ada", expires_at=1000)) == 1000 + leeway + grace
+    assert lenient.ends_at(Principal("ada")) is None
+
+
+class Ask(Message):
+    expired: float
+    """Seconds since the token has ended."""
+
+
+@pytest.mark.parametrize(
+    ("expired", "refused"), [(-30, None), (5, None), (85, None), (95, [401, EXPIRED]), (1_000_000, [401, EXPIRED])]
+)
+async def test_who_is_known_is_refused_once_the_connection_should_have_ended(expired: float, refused: Any) -> None:
+    """Within leeway and grace who was found stays who it is; afterwards, asked again, that is an expired token."""
+    lenient = JWTAuth(key=SECRET, algorithms=["HS256"], leeway=60, expiry_grace=30)
+
+    class Asking(WebSocketHandler):
+        @on
+        async def ask(self, message: Ask) -> list[int | None] | None:
+            remember(self.connection.scope, lenient, Principal("ada", expires_at=time.time() - message.expired))
+            try:
+                await lenient(self.connection.http)
+            except Deny as denied:
+                return [denied.status, denied.code]
+            return None
+
+    router = WebSocketRouter(guards=[lenient])
+    router.add_handler("/ws", Asking)
+    app = FastAPI()
+    app.include_router(router)
+    async with serve(app) as server, connect(server, "/ws", **bearer(token())) as ws:
+        await ws.send(json.dumps({"type": "ask", "id": 1, "data": {"expired": expired}}))
+        assert json.loads(await ws.recv()).get("data") == refused

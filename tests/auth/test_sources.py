@@ -374,6 +374,48 @@ async def test_a_denial_by_close_frame_says_nothing_of_the_credential(way: str) 
     ]
 
 
+@pytest.mark.parametrize("blank", [b"\xa0", b"\x85"])
+@pytest.mark.parametrize("place", ["before the name", "behind the name", "before the value", "behind the value"])
+async def test_what_only_unicode_takes_for_white_space_is_part_of_a_cookie(blank: bytes, place: str) -> None:
+    """A page of a subdomain may set ``\\xa0__Host-session``: that is another cookie, and no token has such a value."""
+    name, value = b"__Host-session", token().encode()
+    pair = {
+        "before the name": blank + name + b"=" + value,
+        "behind the name": name + blank + b"=" + value,
+        "before the value": name + b"=" + blank + value,
+        "behind the value": name + b"=" + value + blank,
+    }[place]
+    auth = JWTAuth(key=SECRET, algorithms=["HS256"], sources=[Cookie("__Host-session")])
+    async with only_http(auth) as server:
+        refused = INVALID if place.endswith("value") else BARE
+        for cookies in (pair, b"theme=dark; " + pair, b"theme=dark;\t" + pair + b"; other=1"):
+            answer = await request(server, "/me", [("Cookie", cookies)])
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, refused)
+        good = b"theme=dark;\t __Host-session \t=\t" + value + b" ; " + pair.replace(name, b"x")
+        assert (await request(server, "/me", [("Cookie", good)])).status == 200
+
+
+@pytest.mark.parametrize("blank", [b"\xa0", b"\x85"])
+async def test_what_only_unicode_takes_for_white_space_is_no_part_of_a_bearer(blank: bytes) -> None:
+    """In ``Authorization`` it makes another scheme, or a bad token; among subprotocols it makes another element."""
+    auth = JWTAuth(key=SECRET, algorithms=["HS256"], sources=[Header(), Subprotocol()])
+    value = token().encode()
+    async with only_http(auth) as server:
+        for given, challenge in (
+            (blank + b"Bearer " + value, BARE),
+            (b"Bearer" + blank + value, BARE),
+            (b"Bearer" + blank, BARE),
+            (b"Bearer " + blank + value, INVALID),
+            (b"Bearer " + value + blank, INVALID),
+        ):
+            answer = await request(server, "/me", [("Authorization", given)])
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, challenge)
+    async with serve(application(auth)) as server:
+        for given in (blank + b"bearer." + value, b"bearer." + value + blank):
+            answer = await handshake(server, "/ws/mirror", [("Sec-WebSocket-Protocol", b"wsrouter.v1, " + given)])
+            assert answer.status in (400, 401)
+
+
 async def test_a_ticket_for_a_mounted_application_has_the_whole_path() -> None:
     """The path is the one that the client connects to, with the prefixes of mounts and routers."""
     tickets = Ticket()
@@ -414,6 +456,7 @@ async def test_a_source_of_ones_own() -> None:
         lambda: Ticket(ttl=0),
         lambda: Ticket(ttl=float("nan")),
         lambda: Ticket(parameter=""),
+        lambda: Ticket(per_user=0),
     ],
 )
 def test_a_place_that_can_not_be_is_refused(make: Callable[[], Source]) -> None:

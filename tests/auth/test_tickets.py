@@ -16,6 +16,7 @@ from tests.redis_server import serve_redis
 from tests.support import Server, connect, eventually, serve
 from wsrouter import Deny, WebSocketHandler, WebSocketRouter, on
 from wsrouter.auth import Header, JWTAuth, Principal, Ticket
+from wsrouter.auth.tickets import MAX_COUNTED, Issued
 from wsrouter.brokers.redis import RedisStore
 from wsrouter.messages import Message
 from wsrouter.stores import MemoryStore
@@ -133,6 +134,8 @@ async def test_a_ticket_is_for_one_path(bound: str, path: str, status: int) -> N
         (ORIGIN, ["https://app.example:443"], 101),
         (ORIGIN, ["HTTPS://App.Example"], 101),
         ("https://APP.example:443", [ORIGIN], 101),
+        ("capacitor://localhost", ["capacitor://localhost"], 101),
+        ("https://[2001:DB8::1]", ["https://[2001:db8:0::1]:443"], 101),
         (ORIGIN, [], 401),
         (ORIGIN, ["http://app.example"], 401),
         (ORIGIN, ["https://app.example:444"], 401),
@@ -288,6 +291,51 @@ async def test_a_full_store_is_503() -> None:
     assert denied.value.status == 503
 
 
+async def test_one_user_gets_so_many_tickets() -> None:
+    """Within ttl, spent or not; then 429 with Retry-After, for this user only, until the first is over."""
+    tickets = Ticket(per_user=3, ttl=0.3)
+    async with serving(tickets) as server:
+        post = [("Authorization", f"Bearer {token()}"), ("Content-Length", "0")]
+        first = await request(server, "/tickets/1", post, "POST")
+        assert (await opened(server, json.loads(first.body), "/ws/chat/1", ORIGIN)).status == 101
+        answers = await asyncio.gather(*(request(server, "/tickets/1", post, "POST") for _ in range(5)))
+        assert sorted(answer.status for answer in answers) == [200, 200, 429, 429, 429]
+        [refused, *_] = [answer for answer in answers if answer.status == 429]
+        assert (refused.headers["retry-after"], refused.body) == ("1", b'{"detail":"You have too many tickets"}')
+        bob = [("Authorization", f"Bearer {token(sub='bob')}"), ("Content-Length", "0")]
+        assert (await request(server, "/tickets/1", bob, "POST")).status == 200
+        until = time.monotonic() + 0.35
+        await eventually(lambda: time.monotonic() > until)
+        for _ in range(3):
+            assert (await request(server, "/tickets/1", post, "POST")).status == 200
+        assert (await request(server, "/tickets/1", post, "POST")).status == 429
+
+
+async def test_an_application_that_ends_leaves_the_tickets_of_another() -> None:
+    """Two that share a `Ticket`: one stops, and the other's tickets are still good."""
+    tickets = Ticket()
+    async with serving(tickets) as other:
+        ticket = await tickets.issue(ADA, path="/ws/chat/1")
+        async with serving(tickets):
+            pass
+        assert (await opened(other, ticket)).status == 101
+
+
+async def test_what_is_counted_of_users_is_bounded() -> None:
+    """Users whose tickets are over are forgotten, and of very many tickets the oldest are."""
+    issued = Issued(30, 2)
+    for number in range(MAX_COUNTED + 10):
+        assert issued.count(f"user-{number}") == 0
+    assert issued.counted == (MAX_COUNTED, MAX_COUNTED)
+    brief = Issued(0.01, 2)
+    for number in range(100):
+        assert brief.count(f"user-{number}") == 0
+    until = time.monotonic() + 0.02
+    await eventually(lambda: time.monotonic() > until)
+    assert brief.count("ada") == 0
+    assert brief.counted == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("principal", "path", "origin", "error"),
     [
@@ -297,6 +345,9 @@ async def test_a_full_store_is_503() -> None:
         (ADA, "/ws", "null", ValueError),
         (ADA, "/ws", "https://app.example/page", ValueError),
         (ADA, "/ws", "wss://app.example", ValueError),
+        (ADA, "/ws", "https://app.example.", ValueError),
+        (ADA, "/ws", "https://me@app.example", ValueError),
+        (ADA, "/ws", "https://app.example:0443", ValueError),
         ("ada", "/ws", None, TypeError),
         (Principal("ada", claims={"at": object()}), "/ws", None, TypeError),
         (Principal("ada", claims={"at": float("nan")}), "/ws", None, ValueError),

@@ -35,10 +35,12 @@ class FromHeader(Source):
 
 
 def shared(url: str | None) -> OneTimeStore:
-    return MemoryStore(max_entries=1000) if url is None else RedisStore(url, prefix="app:", timeout=1.0)
+    return (
+        MemoryStore(max_entries=1000, max_bytes=2**20) if url is None else RedisStore(url, prefix="app:", timeout=1.0)
+    )
 
 
-tickets = Ticket(shared(None), ttl=20, parameter="ticket")
+tickets = Ticket(shared(None), ttl=20, parameter="ticket", per_user=5)
 auth = JWTAuth(
     key={"2025": "a secret of at least thirty-two bytes", "2026": b"another one of at least thirty-two"},
     algorithms=["HS256"],

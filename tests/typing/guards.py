@@ -1,6 +1,6 @@
 """Ready guards and rate limits: what they take, and what they are beside the application's own."""
 
-from typing import Annotated, assert_type
+from typing import Annotated, Literal, assert_type
 
 from fastapi import APIRouter, Depends
 
@@ -41,5 +41,6 @@ async def inferred(connection: Connection) -> None:
     assert_type(rates.stats().refused, int)
     assert_type(places.stats(), ConnectionLimitStats)
     assert_type(places.needs_user, bool)
+    assert_type(places.reads_user, Literal[False])
     assert_type(await writers(connection.http), None)
     assert_type(await origins(connection.http), None)

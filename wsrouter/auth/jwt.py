@@ -7,25 +7,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, cast
 
 import jwt
+from fastapi.security import SecurityScopes
 from jwt.types import Options
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from wsrouter.auth.jwks import JWKSet, Unavailable
 from wsrouter.auth.keys import SYMMETRIC, Key, KeyRing, UnknownKey, check_algorithms
-from wsrouter.auth.options import MAX_TIME, checked_realm, listed_sources, required, seconds, texts
+from wsrouter.auth.logs import redact_frames
+from wsrouter.auth.options import MAX_TIME, checked_realm, listed_sources, quotable, required, seconds, texts
 from wsrouter.auth.sources import BadCredential, Source
 from wsrouter.errors import ConfigurationError, Deny
-from wsrouter.identity import Authenticator, Principal, remember, remembered
+from wsrouter.guards.requirements import scopes_in
+from wsrouter.identity import EXPIRED, Authenticator, Principal, remember, remembered
 
 logger = logging.getLogger("wsrouter")
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
-EXPIRED: Final = 4519
-"""The close code of a connection whose token has expired."""
 
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")
 _TIMES: Final = ("exp", "nbf", "iat")
+_NO_SCOPES: Final = SecurityScopes()
 
 
 class JWTAuth(Authenticator):
@@ -33,10 +35,13 @@ class JWTAuth(Authenticator):
 
     The same object is a dependency for HTTP routes. It looks once per connection, wherever it is asked from.
     The first of its sources that has a credential decides: where that is bad, the others are not asked.
+    ``Security(auth, scopes=["chat:write"])`` in place of ``Depends(auth)`` wants all of these scopes.
 
     It denies with 401 and ``WWW-Authenticate`` (RFC 6750, section 3): without an error where there is no
-    credential, else with ``invalid_token``. The close code is 4519 for a token that has expired, else 4401. A
-    token over 8 KiB is not looked at. One with ``crit`` or ``b64`` is refused (RFC 7515, section 4.1.11; RFC 7797,
+    credential, else with ``invalid_token``. The close code is 4519 for a token that has expired, else 4401. Who lacks a
+    scope is denied with 403 and ``insufficient_scope``.
+
+    A token over 8 KiB is not looked at. One with ``crit`` or ``b64`` is refused (RFC 7515, section 4.1.11; RFC 7797,
     section 7), so is one whose ``exp``, ``nbf`` or ``iat`` is no number up to the year 9999. A ``scope`` that is no
     text gives no scopes.
 
@@ -47,10 +52,10 @@ class JWTAuth(Authenticator):
         algorithms: those that are accepted; symmetric or asymmetric ones, never both.
         audience: what ``aud`` has to name, or several of which it has to name one; ``None`` for tokens without one.
         issuer: what ``iss`` has to be, or several; ``None`` does not look at it.
-        leeway: seconds by which clocks may differ.
+        leeway: seconds by which clocks may differ: a token is good, and its connection lives, for so much longer.
         require: claims that a token has to have; some of ``exp``, ``nbf``, ``iat``, ``sub``, ``iss``, ``aud``, ``jti``.
             A ``sub`` that has to be there may not be empty.
-        expiry_grace: seconds after the token's end until its connection is closed with 4519.
+        expiry_grace: seconds after the token's end, ``leeway`` included, until its connection is closed with 4519.
         sources: where the token is looked for, in this order; by default the ``Authorization`` header.
         types: accepted values of the ``typ`` header, such as ``["at+jwt"]`` (RFC 8725, section 3.11), compared
             without case and without ``application/``; ``None`` does not look at it.
@@ -100,18 +105,35 @@ class JWTAuth(Authenticator):
         self.revalidate = revalidate
         self.revalidate_every = seconds(revalidate_every, "revalidate_every", 0.01)
         self._started = False
+        redact_frames()
 
-    async def __call__(self, connection: HTTPConnection) -> Principal:
+    async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes = _NO_SCOPES) -> Principal:
         """Return whom the credential speaks for.
 
+        Args:
+            connection: the request, or the handshake.
+            security_scopes: what ``Security`` names on the way here; all of them are needed.
+
         Raises:
-            Deny: 401; there is no credential, more than one in one place, or it is not valid. 503; the issuer's
-                keys, or the store of tickets, can't be reached.
+            Deny: 401; there is no credential, more than one in one place, or it is not valid, or not any more. 403;
+                a scope is missing. 503; the issuer's keys, or the store of tickets, can't be reached.
+            ConfigurationError: ``Security`` names what is no scope (RFC 6749, section 3.3), and the user lacks it.
         """
-        known = remembered(connection.scope, self)
-        if known is not None:
-            principal: Principal = known
-            return principal
+        principal: Principal | None = remembered(connection.scope, self)
+        if principal is None:
+            principal = await self._look(connection)
+        elif (ends_at := self.ends_at(principal)) is not None and ends_at <= time.time():
+            raise self._expired()
+        if not principal.scopes.issuperset(security_scopes.scopes):
+            raise self._insufficient(security_scopes.scopes)
+        return principal
+
+    def ends_at(self, user: Any) -> float | None:
+        """Return when a connection ends: when its token does, `leeway` and `expiry_grace` later."""
+        ends_at = super().ends_at(user)
+        return None if ends_at is None else ends_at + self._leeway
+
+    async def _look(self, connection: HTTPConnection) -> Principal:
         if not self._started:
             self.started()
         self.conceal(connection.scope)
@@ -153,6 +175,8 @@ class JWTAuth(Authenticator):
     async def renew(self, connection: HTTPConnection, token: str) -> Principal:
         """Return whom a fresh token speaks for: the same subject, by issuer and ``sub``, as so far.
 
+        It changes nothing by itself: who calls it puts the principal in place.
+
         Raises:
             Deny: 401; it is not valid. 403; it is another subject's, or this authenticator has found nobody here.
         """
@@ -160,12 +184,12 @@ class JWTAuth(Authenticator):
         current = remembered(connection.scope, self)
         if not isinstance(current, Principal) or not fresh.id or _subject(current) != _subject(fresh):
             raise Deny(403, reason="The token is another subject's")
-        remember(connection.scope, self, fresh)
         return fresh
 
     def started(self) -> None:
         """Get the sources ready: what they say at start is said, and logs are redacted."""
         self._started = True
+        redact_frames()
         for source in self._sources:
             source.started()
 
@@ -219,7 +243,7 @@ class JWTAuth(Authenticator):
         if not id and "sub" in self._require:
             raise BadCredential("a token with an empty subject")
         scope = claims.get("scope")
-        scopes = frozenset(scope.split()) if isinstance(scope, str) else frozenset[str]()
+        scopes = scopes_in(scope) if isinstance(scope, str) else frozenset[str]()
         return Principal(id, scopes, claims, expires_at)
 
     def _check_lifetime(self, issued_at: float | None, expires_at: float | None) -> None:
@@ -234,11 +258,18 @@ class JWTAuth(Authenticator):
 
     def _refusal(self, why: str, *, code: int | None = None, description: str | None = None) -> Deny:
         logger.info("a credential was refused: %s", why)
-        challenge = self._challenge + (", " if "=" in self._challenge else " ") + 'error="invalid_token"'
+        details = 'error="invalid_token"'
         if description is not None:
-            challenge += f', error_description="{description}"'
+            details += f', error_description="{description}"'
         reason = description or "The token is not valid"
-        return Deny(401, code=code, reason=reason, headers={"WWW-Authenticate": challenge})
+        return Deny(401, code=code, reason=reason, headers=self._challenged(details))
+
+    def _insufficient(self, scopes: Sequence[str]) -> Deny:
+        details = f'error="insufficient_scope", scope="{quotable(scopes)}"'
+        return Deny(403, reason="This needs more rights than you have", headers=self._challenged(details))
+
+    def _challenged(self, details: str) -> Mapping[str, str]:
+        return {"WWW-Authenticate": self._challenge + (", " if "=" in self._challenge else " ") + details}
 
 
 def _subject(principal: Principal) -> tuple[Any, str]:

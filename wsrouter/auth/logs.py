@@ -22,6 +22,15 @@ HIDDEN: Final = "***"
 _PARAMETER: Final = re.compile(r"(?<![^&?;\s'\"])(?P<name>[^=&?;\s'\"]++)=[^&;\s]+")
 _ODD: Final = re.compile(r"[\W_]")
 _BEARER: Final = re.compile(r"(?P<prefix>bearer\.)[^,;\s'\"]+", re.IGNORECASE)
+_BEGIN: Final = re.compile(r"[?=]")
+_FRAME: Final = re.compile(r"(?P<kind>< (?:TEXT|BINARY|CONT)) (?P<payload>.*) (?P<size>\[[^\[\]]*\])", re.DOTALL)
+"""What websockets logs at DEBUG of a frame that came: the payload as ``repr`` writes it, its middle left out."""
+_TELLING: Final = ("auth", "token", "\\u", "...", b"auth".hex(" "))
+
+MAX_LENGTH: Final = 4096
+MAX_PARAMETERS: Final = 32
+MAX_ESCAPES: Final = 256
+"""Of a text beyond one of them all parameters are hidden: to look at each takes as long as a client likes."""
 
 
 class _Redaction(logging.Filter):
@@ -32,6 +41,7 @@ class _Redaction(logging.Filter):
         self.parameters: set[str] = set()
         """Names in lower case, without what is neither letter nor digit."""
         self.headers: set[str] = set()
+        self.frames = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         arguments = record.args or ()
@@ -67,15 +77,40 @@ class _Redaction(logging.Filter):
         return result
 
     def _text(self, text: str) -> str:
+        if self.frames:
+            text = _without_token(text)
+        begin = _BEGIN.search(text) if self.parameters and _is_costly(text) else None
+        if begin is not None:
+            text = f"{text[: begin.end()]}{HIDDEN}"
         if "sec-websocket-protocol" in self.headers:
             text = _BEARER.sub(rf"\g<prefix>{HIDDEN}", text)
-        return _PARAMETER.sub(self._parameter, text) if "=" in text else text
+        return _PARAMETER.sub(self._parameter, text) if self.parameters and "=" in text else text
 
     def _parameter(self, found: "re.Match[str]") -> str:
         name: str = found["name"]
         # Odd spellings (`token[]`, encoded twice) are no credentials, but somebody's token is behind them.
         hidden = _ODD.sub("", unquote_plus(unquote_plus(name))).lower() in self.parameters
         return f"{name}={HIDDEN}" if hidden else found[0]
+
+
+def _is_costly(text: str) -> bool:
+    return len(text) > MAX_LENGTH or text.count("=") > MAX_PARAMETERS or text.count("%") > MAX_ESCAPES
+
+
+def _without_token(text: str) -> str:
+    """Return what is logged of a frame without the token that ``$auth`` carries.
+
+    Of a frame that is whole and can't be one all stays. Which of the other pieces belong to one can't be told.
+    """
+    frame = _FRAME.fullmatch(text)
+    if frame is not None:
+        cut = frame["kind"].endswith("CONT") or "continued" in frame["size"]
+        hidden = cut or any(each in frame["payload"] for each in _TELLING)
+        return f"{frame['kind']} {HIDDEN} {frame['size']}" if hidden else text
+    if "$auth" not in text:
+        return text
+    before = text.partition("{")[0]  # the token may stand before the type
+    return f"{before if len(before) < len(text) else text.partition('$auth')[0]}{HIDDEN}"
 
 
 def _kind(exc_info: Any) -> str:
@@ -99,6 +134,12 @@ def redact_parameter(name: str) -> None:
 def redact_header(name: str) -> None:
     """Keep a header out of what servers log at DEBUG, from now on and in the whole process."""
     _redaction.headers.add(name.lower())
+    _install()
+
+
+def redact_frames() -> None:
+    """Keep the tokens of ``$auth`` out of what servers log of frames at DEBUG, from now on and in the whole process."""
+    _redaction.frames = True
     _install()
 
 

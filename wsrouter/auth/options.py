@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from wsrouter.auth.sources import Header, Source
 from wsrouter.errors import ConfigurationError
+from wsrouter.guards.requirements import SCOPE
 
 MAX_TIME: Final = 253_402_300_800
 """The end of the year 9999, in seconds since the epoch: a time beyond it is none."""
@@ -78,3 +79,18 @@ def checked_realm(given: str) -> str:
     if not given.isascii() or not given.isprintable() or '"' in given or "\\" in given:
         raise ConfigurationError(f"JWTAuth(realm={given!r}): expected printable ASCII without quotes")
     return given
+
+
+def quotable(scopes: Sequence[str]) -> str:
+    """Return scopes as they stand in quotes in a header, each once.
+
+    Raises:
+        ConfigurationError: one is none (RFC 6749, section 3.3).
+    """
+    for scope in scopes:
+        if not SCOPE.fullmatch(scope):
+            raise ConfigurationError(
+                f"Security(scopes=...): {scope!r} is no scope; expected printable ASCII without spaces and quotes, such"
+                " as 'chat:write'; list several as several texts"
+            )
+    return " ".join(dict.fromkeys(scopes))

@@ -12,17 +12,19 @@ from starlette.types import Scope
 
 from wsrouter.auth.logs import redact_header, redact_parameter
 from wsrouter.errors import ConfigurationError
+from wsrouter.guards.requirements import TOKEN
 from wsrouter.identity import Principal
 
 logger = logging.getLogger("wsrouter")
 
 Verify: TypeAlias = Callable[[str], Awaitable[Principal]]
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""The name of a cookie (RFC 6265, section 4.1.1, by RFC 9110, section 5.6.2)."""
 _BEARER: Final = re.compile(r"bearer +(.+)", re.IGNORECASE)
 _PREFIX: Final = "bearer."
 _OFFERED: Final = "wsrouter.bearers"
+_BLANK: Final = " \t"
+"""White space of headers (RFC 9110, section 5.6.3). To take away more of it, as ``strip()`` does, would make of
+``\\xa0__Host-session``, which any page of a subdomain can set, the cookie that none can."""
 
 
 class BadCredential(Exception):
@@ -82,7 +84,7 @@ class Header(Source):
             raise BadCredential("more than one Authorization header")
         found = _BEARER.fullmatch(given[0])
         if found is None:
-            if given[0].strip().lower() == "bearer":
+            if given[0].strip(_BLANK).lower() == "bearer":
                 raise BadCredential("an Authorization header without a token")
             return None
         return found[1]
@@ -109,17 +111,17 @@ class Cookie(Source):
     ambient = True
 
     def __init__(self, name: str) -> None:
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):  # RFC 6265, section 4.1.1
             raise ConfigurationError(f"Cookie({name!r}): expected the name of a cookie, such as '__Host-session'")
         self.name = name
         redact_header("cookie")
 
     def find(self, connection: HTTPConnection) -> str | None:
         values = [
-            value.strip()
+            value.strip(_BLANK)
             for header in connection.headers.getlist("cookie")
             for name, separator, value in (pair.partition("=") for pair in header.split(";"))
-            if separator and name.strip() == self.name
+            if separator and name.strip(_BLANK) == self.name
         ]
         return only(values, "cookie")
 
@@ -155,7 +157,7 @@ class Subprotocol(Source):
         headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         offered: list[str] = list(scope.get("subprotocols") or ())
         in_headers = _take_bearers(headers)  # wsproto leaves the header out
-        in_list = [each.strip()[len(_PREFIX) :] for each in offered if _is_bearer(each)]
+        in_list = [each.strip(_BLANK)[len(_PREFIX) :] for each in offered if _is_bearer(each)]
         scope[_OFFERED] = _Bearers(in_list if len(in_list) > len(in_headers) else in_headers)
         scope["headers"] = headers
         scope["subprotocols"] = [each for each in offered if not _is_bearer(each)]
@@ -171,7 +173,7 @@ class _Bearers:
 
 
 def _is_bearer(element: str) -> bool:
-    return element.strip()[: len(_PREFIX)].lower() == _PREFIX
+    return element.strip(_BLANK)[: len(_PREFIX)].lower() == _PREFIX
 
 
 def _take_bearers(headers: list[tuple[bytes, bytes]]) -> list[str]:
@@ -181,7 +183,7 @@ def _take_bearers(headers: list[tuple[bytes, bytes]]) -> list[str]:
         name, value = headers[index]
         if name.lower() != b"sec-websocket-protocol":
             continue
-        elements = [element.strip() for element in value.decode("latin-1").split(",")]
+        elements = [element.strip(_BLANK) for element in value.decode("latin-1").split(",")]
         found = [element[len(_PREFIX) :] for element in elements if _is_bearer(element)]
         if not found:
             continue

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import logging
+import math
 import re
 import secrets
+import time
+from collections import deque
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
@@ -15,13 +17,16 @@ from typing_extensions import TypedDict
 from wsrouter.auth.logs import redact_parameter
 from wsrouter.auth.sources import BadCredential, Source, Verify, find_parameter
 from wsrouter.errors import BrokerError, ConfigurationError, Deny
+from wsrouter.guards.origins import parse_origin
 from wsrouter.identity import Principal
 from wsrouter.stores import MemoryStore, OneTimeStore
 
 logger = logging.getLogger("wsrouter")
 
+MAX_COUNTED: Final = 65_536
+"""Tickets that are counted at once; of more the oldest are counted no longer."""
+
 _TICKET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_PORTS: Final = {"http": 80, "https": 443}
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 
 
@@ -61,19 +66,31 @@ class Ticket(Source):
             `wsrouter.brokers.redis.RedisStore`.
         ttl: seconds that a ticket lives.
         parameter: name of the query parameter.
+        per_user: tickets that this process issues to one `Principal.id` within ``ttl``, spent or not: nobody can
+            fill the store alone.
 
     Raises:
-        ConfigurationError: ``ttl`` is not above zero, or ``parameter`` is empty.
+        ConfigurationError: ``ttl`` is not above zero, ``parameter`` is empty, or ``per_user`` is below 1.
     """
 
-    def __init__(self, store: OneTimeStore | None = None, *, ttl: float = 30.0, parameter: str = "ticket") -> None:
+    def __init__(
+        self,
+        store: OneTimeStore | None = None,
+        *,
+        ttl: float = 30.0,
+        parameter: str = "ticket",
+        per_user: int = 100,
+    ) -> None:
         if not ttl > 0:
             raise ConfigurationError(f"Ticket(ttl={ttl!r}): expected seconds above zero")
         if not parameter:
             raise ConfigurationError("Ticket(parameter=''): expected the name of a query parameter, such as 'ticket'")
+        if per_user < 1:
+            raise ConfigurationError(f"Ticket(per_user={per_user!r}): expected an integer of 1 or more")
         self._store = MemoryStore() if store is None else store
         self._ttl = ttl
         self._parameter = parameter
+        self._issued = Issued(ttl, per_user)
         redact_parameter(parameter)
 
     async def issue(self, principal: Principal, *, path: str, origin: str | None = None) -> str:
@@ -87,13 +104,14 @@ class Ticket(Source):
         Raises:
             TypeError: ``principal`` is no `Principal`, or a claim can't be written as JSON.
             ValueError: ``path`` does not begin with ``/``, or ``origin`` is none.
-            Deny: 503; the store did not answer.
+            Deny: 429; the user has been given ``per_user`` of them within ``ttl``. 503; the store is full, or did not
+                answer.
         """
         if not isinstance(principal, Principal):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"issue(): expected a Principal, not {type(principal).__name__}")
         if not path.startswith("/"):
             raise ValueError(f"issue(path={path!r}): expected a whole path, such as '/ws/chat/1'")
-        bound = None if origin is None else normalised(origin)
+        bound = None if origin is None else _page_of(origin)
         if origin is not None and bound is None:
             raise ValueError("issue(origin=...): expected scheme, host and perhaps port, such as 'https://app.example'")
         stored: _Stored = {
@@ -105,9 +123,13 @@ class Ticket(Source):
             "claims": dict(principal.claims),
             "expires_at": principal.expires_at,
         }
+        value = json.dumps(stored, allow_nan=False).encode()
+        wait = self._issued.count(principal.id)
+        if wait > 0:
+            raise Deny(429, reason="You have too many tickets", headers={"Retry-After": str(math.ceil(wait))})
         ticket = secrets.token_urlsafe(32)
         try:
-            await self._store.put(_key(ticket), json.dumps(stored, allow_nan=False).encode(), self._ttl)
+            await self._store.put(_key(ticket), value, self._ttl)
         except BrokerError as exc:
             logger.warning("A ticket could not be issued: %s", exc)
             raise Deny(503, reason="No tickets at the moment", headers=_RETRY_AFTER) from exc
@@ -130,7 +152,7 @@ class Ticket(Source):
         if path != connection.scope["path"]:
             raise BadCredential("a ticket for another path")
         given = connection.headers.getlist("origin")
-        if len(given) > 1 or (normalised(given[0]) if given else None) != origin or (given and origin is None):
+        if len(given) > 1 or (_page_of(given[0]) if given else None) != origin or (given and origin is None):
             raise BadCredential("a ticket for another origin")
         return principal
 
@@ -138,7 +160,7 @@ class Ticket(Source):
         redact_parameter(self._parameter)
 
     async def aclose(self) -> None:
-        """Close the store."""
+        """Close the store, which keeps what others may still take, and can be used again."""
         await self._store.aclose()
 
 
@@ -161,17 +183,50 @@ def _read(value: bytes) -> tuple[str, str | None, Principal]:
     return stored["path"], stored["origin"], principal
 
 
-def normalised(origin: str) -> str | None:
-    """Return an origin with scheme and host in lower case and its port (RFC 6454, section 4), ``None`` for none."""
-    if not origin.isascii() or not origin.isprintable() or " " in origin:
-        return None
-    try:
-        parts = urlsplit(origin)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in _PORTS or not host or "@" in parts.netloc or parts.netloc.endswith(":"):
-        return None
-    if parts.path or parts.query or parts.fragment or origin.endswith(("?", "#")):
-        return None
-    return f"{parts.scheme}://{host}:{_PORTS[parts.scheme] if port is None else port}"
+def _page_of(origin: str) -> str | None:
+    """Return an origin of a page in its normal form, ``None`` for what is none."""
+    parsed = parse_origin(origin)
+    return None if parsed is None or parsed.scheme in ("ws", "wss") else str(parsed)
+
+
+class Issued:
+    """When the tickets of each user were issued, as long as they live.
+
+    Args:
+        lifetime: seconds.
+        most: of one user.
+    """
+
+    def __init__(self, lifetime: float, most: int) -> None:
+        self._lifetime = lifetime
+        self._most = most
+        self._ends: dict[bytes, deque[float]] = {}
+        self._order: deque[bytes] = deque()
+        """The users, once for each ticket, in the order in which those end."""
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """How many users and how many tickets it keeps."""
+        return len(self._ends), len(self._order)
+
+    def count(self, id: str) -> float:
+        """Count one and return 0; or return the seconds until the user may have another."""
+        now = time.monotonic()
+        while self._order and (self._ends[self._order[0]][0] <= now or len(self._order) >= MAX_COUNTED):
+            self._drop_first()
+        user = hashlib.sha256(id.encode(errors="surrogatepass")).digest()  # an id may be long
+        ends = self._ends.get(user)
+        if ends is None:
+            ends = self._ends[user] = deque()
+        elif len(ends) >= self._most:
+            return ends[0] - now
+        ends.append(now + self._lifetime)
+        self._order.append(user)
+        return 0.0
+
+    def _drop_first(self) -> None:
+        user = self._order.popleft()
+        ends = self._ends[user]
+        ends.popleft()
+        if not ends:
+            del self._ends[user]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from wsrouter.errors import BrokerError, ConfigurationError
@@ -21,7 +22,8 @@ __all__ = ["RedisStore"]
 class RedisStore(OneTimeStore):
     """A store that several processes share, in Redis 6.2 or newer.
 
-    A command is sent once: it is not tried again where nobody knows what has come of it.
+    A command is sent once: it is not tried again where nobody knows what has come of it. It serves one event loop
+    at a time: in another one it opens connections anew, and leaves those of the loop before to be collected.
 
     Args:
         url: such as ``redis://127.0.0.1:6379/0``, as redis-py takes it.
@@ -69,21 +71,14 @@ class _Commands:
     """
 
     def __init__(self, url: str, *, timeout: float, max_connections: int) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._max_connections = max_connections
+        self._open: _Open | None = None
         try:
-            # redis-py leaves the options, and what a pool returns, untyped.
-            self._pool: Any = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
-                url,
-                decode_responses=False,
-                protocol=2,
-                retry=Retry(NoBackoff(), 0),
-                retry_on_timeout=False,
-                socket_connect_timeout=timeout,
-                socket_timeout=timeout,
-            )
+            self._pool()
         except ValueError:
             raise ConfigurationError("The address of Redis: expected one such as 'redis://127.0.0.1:6379/0'") from None
-        self._timeout = timeout
-        self._places = asyncio.Semaphore(max_connections)
 
     async def call(self, *command: str | bytes | int) -> Any:
         """Return the reply to a command.
@@ -92,15 +87,18 @@ class _Commands:
             BrokerError: Redis did not answer in time, refused, or the connection was lost.
         """
         sent = False
+        opened = self._current()
         try:
-            async with asyncio.timeout(self._timeout), self._places:
-                connection = await self._pool.get_connection()
+            async with asyncio.timeout(self._timeout), opened.places:
+                connection = await opened.pool.get_connection()
                 try:
                     sent = True
                     await connection.send_command(*command)
                     return await connection.read_response()
                 finally:
-                    await self._pool.release(connection)
+                    if self._open is not opened:  # closed meanwhile: nobody will use it again
+                        await connection.disconnect()
+                    await opened.pool.release(connection)
         except ResponseError as exc:
             raise BrokerError(f"Redis refused {command[0]!r}: {type(exc).__name__}") from exc
         except (RedisError, OSError, TimeoutError) as exc:
@@ -109,5 +107,35 @@ class _Commands:
             ) from exc
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._pool.aclose()
+        """Close the connections; those that are in use when their command is answered."""
+        opened, self._open = self._open, None
+        if opened is not None and opened.loop is asyncio.get_running_loop():
+            await opened.pool.disconnect(inuse_connections=False)
+
+    def _current(self) -> "_Open":
+        """Return what belongs to the running event loop; that of another loop can't be used, or closed, any more."""
+        loop = asyncio.get_running_loop()
+        if self._open is None or self._open.loop is not loop:
+            self._open = _Open(loop, self._pool(), asyncio.Semaphore(self._max_connections))
+        return self._open
+
+    def _pool(self) -> Any:
+        # redis-py leaves the options, and what a pool returns, untyped.
+        return ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+            self._url,
+            decode_responses=False,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            socket_connect_timeout=self._timeout,
+            socket_timeout=self._timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """The connections of one event loop, and the places for them."""
+
+    loop: asyncio.AbstractEventLoop
+    pool: Any
+    places: asyncio.Semaphore

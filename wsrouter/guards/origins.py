@@ -20,10 +20,16 @@ _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _UNICODE_HOST: Final = re.compile(r"(?P<scheme>[^/?#]*://)(?P<host>[^/?#@:\[\]\\\s]+)(?P<rest>.*)", re.DOTALL)
 
 
-class _Origin(NamedTuple):
+class Origin(NamedTuple):
+    """An origin in its normal form; two are the same if they are equal (RFC 6454, section 5)."""
+
     scheme: str
     host: str
     port: int | None
+
+    def __str__(self) -> str:
+        """The origin with its port, also where that is the default one."""
+        return f"{self.scheme}://{self.host}" + (f":{self.port}" if self.port is not None else "")
 
 
 class AllowOrigins:
@@ -56,8 +62,8 @@ class AllowOrigins:
             raise ConfigurationError("AllowOrigins(): name at least one origin, such as 'https://app.example'")
         self._missing = missing
         self._null = False
-        self._exact: set[_Origin] = set()
-        self._subdomains: set[_Origin] = set()
+        self._exact: set[Origin] = set()
+        self._subdomains: set[Origin] = set()
         for origin in origins:
             if origin == "null":
                 self._null = True
@@ -78,7 +84,7 @@ class AllowOrigins:
     def _admits(self, value: str) -> bool:
         if value == "null":
             return self._null
-        origin = _parse(value)
+        origin = parse_origin(value)
         if origin is None:
             return False
         return origin in self._exact or any(
@@ -87,7 +93,7 @@ class AllowOrigins:
         )
 
 
-def _configured(written: str, value: str, *, wild: bool = False) -> _Origin:
+def _configured(written: str, value: str, *, wild: bool = False) -> Origin:
     """Return an origin that the application names.
 
     Args:
@@ -99,7 +105,7 @@ def _configured(written: str, value: str, *, wild: bool = False) -> _Origin:
         raise ConfigurationError(
             "AllowOrigins('*'): name the origins; to admit every page, leave the guard out where no cookie signs in"
         )
-    origin = _parse(_punycode(value))
+    origin = parse_origin(_punycode(value))
     if origin is None or (wild and _is_address(origin.host)):
         raise ConfigurationError(
             f"AllowOrigins({written!r}): expected scheme, host and perhaps port, without a path or a slash at the end,"
@@ -125,7 +131,7 @@ def _punycode(value: str) -> str:
     return f"{found['scheme']}{host}{found['rest']}"
 
 
-def _parse(value: str) -> _Origin | None:
+def parse_origin(value: str) -> Origin | None:
     """Return an origin in its normal form; ``None`` for everything that no browser would send for one.
 
     That is a host beyond ASCII, user information, a path, a query, a list, a trailing dot, a percent sign, white
@@ -142,7 +148,7 @@ def _parse(value: str) -> _Origin | None:
         return None
     if host.startswith("["):
         try:
-            return _Origin(scheme, f"[{IPv6Address(host[1:-1])}]", port)
+            return Origin(scheme, f"[{IPv6Address(host[1:-1])}]", port)
         except ValueError:
             return None
     labels = host.split(".")
@@ -150,7 +156,7 @@ def _parse(value: str) -> _Origin | None:
         return None
     if labels[-1].isdigit() and not _is_address(host):
         return None
-    return _Origin(scheme, host, port)
+    return Origin(scheme, host, port)
 
 
 def _is_address(host: str) -> bool:

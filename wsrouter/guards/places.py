@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Hashable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, Deny
@@ -68,7 +68,8 @@ class ConnectionLimit:
 
     Args:
         total: connections at once. Whoever connects often enough pushes out everybody else where it replaces.
-        per_user: connections of one user at once; those without a user are not limited by it.
+        per_user: connections of one user at once; those without a user are not limited by it,
+            which is logged once.
         per_ip: connections from one address at once; many people may share one.
         on_full: ``"deny"`` the new connection, or ``"replace_oldest"``.
         retry_after: seconds that the ``Retry-After`` header names.
@@ -77,6 +78,9 @@ class ConnectionLimit:
         ConfigurationError: no limit, one below 1, or another ``on_full``; at application start for ``per_user``
             before the authenticator of the same handler.
     """
+
+    reads_user: ClassVar[Literal[False]] = False
+    """It is not run again after ``$auth``: a place is held for the connection, and its user stays the same."""
 
     def __init__(
         self,
@@ -105,7 +109,7 @@ class ConnectionLimit:
         # Ordered dicts: to find the oldest of a plain one takes longer the more were taken from its front.
         self._holders: dict[_Bucket, OrderedDict[_Place, None]] = {}
         self._taken = self._denied = self._replaced = 0
-        self._warned = False
+        self._warned: set[str] = set()
 
     @property
     def needs_user(self) -> bool:
@@ -143,25 +147,36 @@ class ConnectionLimit:
 
     def _wanted(self, connection: Connection) -> Iterator[tuple[_Bucket, int, str]]:
         """Yield where a connection needs a place; the narrowest first: to replace there makes room in the rest."""
-        if self._per_user is not None and (user := connection.user_id) is not None:
+        if self._per_user is not None and (user := self._user(connection)) is not None:
             yield ("user", user), self._per_user, "You have too many connections"
         if self._per_ip is not None and (network := self._network(connection)) is not None:
             yield ("ip", network), self._per_ip, "There are too many connections from your address"
         if self._total is not None:
             yield ("total", None), self._total, "There are too many connections"
 
+    def _user(self, connection: Connection) -> str | None:
+        user = connection.user_id
+        if user is None:
+            self._warn_once(
+                f"ConnectionLimit(per_user={self._per_user}): a connection has no user, so this does not limit it; list"
+                " the limit in guards after an Authenticator that denies who is nobody"
+            )
+        return user
+
     def _network(self, connection: Connection) -> Hashable | None:
         client = connection.client
         if client is not None and client.host:
             return _network_of(client.host)
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "ConnectionLimit(per_ip=%d): the server gives no address of a client (a Unix socket?), so this does not"
-                " limit it; with uvicorn behind a proxy, give --forwarded-allow-ips",
-                self._per_ip,
-            )
+        self._warn_once(
+            f"ConnectionLimit(per_ip={self._per_ip}): the server gives no address of a client (a Unix socket?), so this"
+            " does not limit it; with uvicorn behind a proxy, give --forwarded-allow-ips"
+        )
         return None
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            logger.warning("%s", text)
 
     def _replace(self, place: _Place) -> None:
         self._replaced += 1

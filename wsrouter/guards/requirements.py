@@ -9,9 +9,9 @@ from starlette.requests import HTTPConnection
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, Deny
 
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749, section 3.3."""
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
 
 
@@ -31,18 +31,21 @@ class RequireScopes:
         scopes: such as ``"chat:write"``; all of them are needed.
 
     Raises:
-        ConfigurationError: none, or one that is no scope (RFC 6749, section 3.3).
+        ConfigurationError: none, or one that is no scope (RFC 6749, section 3.3); at application start before the
+            authenticator of the same handler.
     """
 
     reads_user: ClassVar[Literal[True]] = True
-    """A guard with this attribute, one of the application's own too, depends on who the user is: it runs again
-    after ``$auth``."""
+    """It depends on who the user is: it runs again after ``$auth``."""
+
+    needs_user: ClassVar[Literal[True]] = True
+    """It is refused at application start where the authenticator is listed after it."""
 
     def __init__(self, *scopes: str) -> None:
         if not scopes:
             raise ConfigurationError("RequireScopes(): name at least one scope, such as 'chat:write'")
         for scope in scopes:
-            if not _matches(_SCOPE, scope):
+            if not _matches(SCOPE, scope):
                 raise ConfigurationError(
                     f"RequireScopes({scope!r}): expected one scope of printable ASCII without spaces, such as"
                     " 'chat:write'; list several as several arguments"
@@ -67,7 +70,12 @@ def _scopes_of(user: Any, credentials: Any) -> frozenset[str]:
     scopes: str | Iterable[str] | None = getattr(user, "scopes", None)
     if scopes is None:
         scopes = getattr(credentials, "scopes", None)
-    return frozenset(scopes.split() if isinstance(scopes, str) else scopes or ())
+    return scopes_in(scopes) if isinstance(scopes, str) else frozenset(scopes or ())
+
+
+def scopes_in(text: str) -> frozenset[str]:
+    """Return the scopes of a text. Only a space separates them: other white space is part of one (RFC 6749, 3.3)."""
+    return frozenset(filter(None, text.split(" ")))
 
 
 class RequireSubprotocol:
@@ -90,7 +98,7 @@ class RequireSubprotocol:
         if not subprotocols:
             raise ConfigurationError("RequireSubprotocol(): name at least one subprotocol, such as 'chat.v2'")
         for subprotocol in subprotocols:
-            if not _matches(_TOKEN, subprotocol):
+            if not _matches(TOKEN, subprotocol):
                 raise ConfigurationError(
                     f"RequireSubprotocol({subprotocol!r}): expected a token, such as 'chat.v2'; list several as several"
                     " arguments"
