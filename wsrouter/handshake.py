@@ -21,7 +21,7 @@ from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.identity import AMBIENT, EXPIRED, end_of, settle
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
-from wsrouter.tasks import current_task, drive
+from wsrouter.tasks import current_task, drive, within
 
 logger = logging.getLogger("wsrouter")
 
@@ -205,8 +205,8 @@ class Handshake:
             if raised is not exc:
                 logger.exception("A guard failed while it let go of a denied connection")
         try:
-            async with asyncio.timeout(self._chain.limits.close):
-                await deny(denial, self._chain.reject, self._connection.scope, self._send, self._connection.subprotocol)
+            answer = deny(denial, self._chain.reject, self._connection.scope, self._send, self._connection.subprotocol)
+            await within(self._chain.limits.close, answer)
         except (OSError, TimeoutError):
             logger.debug("%r: the client left before it was denied", self._connection)
 

@@ -179,6 +179,25 @@ async def insist(work: Callable[[], Awaitable[object]], timeout: float) -> async
                 return cancelled
 
 
+async def within(timeout: float, coro: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine with a deadline, and without its cost where the coroutine finishes at once.
+
+    Args:
+        timeout: seconds.
+        coro: what to await.
+
+    Raises:
+        TimeoutError: it was not done in time, and is cancelled.
+    """
+    try:
+        yielded = coro.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    async with asyncio.timeout(timeout):
+        return await resume(coro, yielded)
+
+
 async def first_of(tasks: "Iterable[asyncio.Task[Any]]") -> None:
     """Wait until one of some tasks has ended."""
     await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)

@@ -12,7 +12,7 @@ from wsrouter.errors import cut_reason, is_close_code
 from wsrouter.frames import CloseInfo, Send, event_of, size_of
 from wsrouter.limits import Limits
 from wsrouter.outbox import Outbox
-from wsrouter.tasks import resume, wait_for_end
+from wsrouter.tasks import resume, wait_for_end, within
 
 logger = logging.getLogger("wsrouter")
 
@@ -76,14 +76,8 @@ class Writer:
         """
         # The first message may come before this returns: what it makes us send waits until then.
         self._accepted = self._writing = True
-        sending = self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
-        try:
-            yielded = sending.send(None)
-        except StopIteration:
-            pass
-        else:
-            async with asyncio.timeout(self.limits.send):
-                await resume(sending, yielded)
+        event: Event = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
+        await within(self.limits.send, self._send(event))
         self._writing = False
         if self._outbox:
             self._wake()
@@ -187,14 +181,11 @@ class Writer:
         self.on_close = lambda: None
 
     async def _transmit(self, event: Event) -> None:
-        """Hand one event to the server: with a deadline, but without its cost where the server takes it at once."""
-        sending = self._send(event)
+        """Hand one event to the server."""
         try:
-            try:
-                yielded = sending.send(None)
-            except StopIteration:
-                return
-            await self._finish(sending, yielded)
+            await within(self.limits.send, self._send(event))
+        except TimeoutError:
+            self._stalled()
         except Exception as exc:
             self._failed(exc)
 
