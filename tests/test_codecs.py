@@ -16,8 +16,6 @@ from tests.support import connect, eventually, serve
 from wsrouter import Envelope, Hub, Message, WebSocketError, WebSocketHandler, WebSocketRouter, on
 from wsrouter.codecs import Codec, Frame, JSONCodec
 
-pytestmark = pytest.mark.any_ws
-
 
 class Literals(Codec):
     """Writes values as Python literals, in binary frames, and counts what it wrote."""

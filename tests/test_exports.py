@@ -8,8 +8,6 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = pytest.mark.any_ws
-
 PUBLIC_MODULES = [
     "wsrouter",
     "wsrouter.auth",

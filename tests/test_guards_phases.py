@@ -93,7 +93,7 @@ class Subject:
         self.first = ConnectionLimit(total=10_000, per_ip=10_000)
         self.per_user = ConnectionLimit(per_user=10_000)
         self.single = ConnectionLimit(per_user=1, on_full="replace_oldest")
-        self.rates = [RateLimit(messages=(MESSAGES, 1.0)), RateLimit(messages="1000/second", per="user")]
+        self.rates = [RateLimit(messages=(MESSAGES, 60.0)), RateLimit(messages="1000/second", per="user")]
         app = FastAPI()
         app.include_router(self.router("/", self.per_user))
         app.include_router(self.router("/single", self.single))

@@ -16,8 +16,6 @@ from tests.injecting import app_of, call
 from wsrouter import WebSocketHandler, on
 from wsrouter.testing import WebSocketTestClient
 
-pytestmark = pytest.mark.any_ws
-
 calls: list[str] = []
 
 

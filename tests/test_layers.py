@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.any_ws
-
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsrouter"
 

@@ -16,8 +16,6 @@ from fastapi import FastAPI, Query
 from wsrouter import Connection, Hub, WebSocketHandler, WebSocketRouter, on
 from wsrouter.testing import WebSocketTestClient
 
-pytestmark = pytest.mark.any_ws
-
 
 class Container(containers.DeclarativeContainer):
     name = providers.Object("of the container")

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pytest
 from dependency_injector import containers, providers
 from dependency_injector.wiring import Provide
 from fastapi import BackgroundTasks, Body, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
@@ -13,8 +12,6 @@ from starlette.requests import HTTPConnection
 
 from tests.mistakes import Mistake, Mistakes, app_of, check_refused, check_refused_at_start, register
 from wsrouter import CloseInfo, ConnectionScoped, Message, WebSocketHandler, WebSocketRouter, on
-
-pytestmark = pytest.mark.any_ws
 
 mistakes, late_mistakes = Mistakes(), Mistakes()
 

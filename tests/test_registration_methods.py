@@ -3,13 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
-import pytest
 from pydantic import BaseModel
 
 from tests.mistakes import Mistake, Mistakes, check_refused, register
 from wsrouter import Message, WebSocketHandler, on
-
-pytestmark = pytest.mark.any_ws
 
 mistakes = Mistakes()
 

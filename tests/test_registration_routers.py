@@ -13,8 +13,6 @@ from tests.mistakes import Mistake, Mistakes, app_of, check_refused, check_refus
 from wsrouter import ConfigurationError, Connection, Hub, Limits, WebSocketHandler, WebSocketRouter
 from wsrouter.guards import AllowOrigins
 
-pytestmark = pytest.mark.any_ws
-
 mistakes, late_mistakes = Mistakes(), Mistakes()
 
 

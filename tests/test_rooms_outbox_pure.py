@@ -38,8 +38,6 @@ from wsrouter.messages import snake_case
 from wsrouter.outbox import Outbox
 from wsrouter.rooms import Rooms
 
-pytestmark = pytest.mark.any_ws
-
 
 def test_rooms_are_what_a_mapping_of_lists_would_be() -> None:
     """After any joins and leaves, an index knows the members of each name in the order in which they came."""

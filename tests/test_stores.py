@@ -14,8 +14,6 @@ from wsrouter import BrokerError, ConfigurationError
 from wsrouter.brokers.redis import RedisStore
 from wsrouter.stores import MemoryStore, OneTimeStore
 
-pytestmark = pytest.mark.any_ws
-
 
 @pytest.fixture(scope="module")
 def redis_server() -> Generator[RedisServer]:

@@ -30,8 +30,6 @@ from wsrouter import (
 from wsrouter.in_process import Lifespan
 from wsrouter.testing import Denied, TestConnection, Unexpected, WebSocketTestClient
 
-pytestmark = pytest.mark.any_ws
-
 
 class Say(Message):
     text: str

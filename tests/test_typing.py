@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.any_ws
-
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "tests" / "typing"
 

@@ -26,8 +26,6 @@ from wsrouter import ConfigurationError, Deny, WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWKSet, JWTAuth, Principal
 from wsrouter.auth.jwks import MAX_BYTES, MAX_KEYS, UNKNOWN_AT_ONCE
 
-pytestmark = pytest.mark.any_ws
-
 FIRST = jwk(RSA_KEY, "RS256", kid="first")
 SECOND = jwk(OTHER_RSA_KEY, "RS256", kid="second")
 

@@ -20,8 +20,6 @@ from tests.auth.tokens import EC_KEY, ED_KEY, OTHER_RSA_KEY, RSA_KEY, SECRET, cl
 from wsrouter import ConfigurationError, Deny
 from wsrouter.auth import Cookie, Header, JWTAuth
 
-pytestmark = pytest.mark.any_ws
-
 WEAK_RSA_KEY = rsa.generate_private_key(65537, 1024)
 P384_KEY = ec.generate_private_key(ec.SECP384R1())
 ED448_KEY = ed448.Ed448PrivateKey.generate()

@@ -22,8 +22,6 @@ from wsrouter import WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWTAuth, Query, Ticket
 from wsrouter.auth.logs import HIDDEN, LOGGERS, redact_frames, redact_header, redact_parameter
 
-pytestmark = pytest.mark.any_ws
-
 ROOT = Path(__file__).parents[2]
 
 

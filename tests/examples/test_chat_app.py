@@ -17,8 +17,6 @@ from examples.chat.messages import Earlier, Here, IsTyping, Lines, People, Said,
 from examples.chat.roster import Roster
 from wsrouter.testing import Denied, TestConnection, WebSocketTestClient
 
-pytestmark = pytest.mark.any_ws
-
 ORIGIN = "http://chat.test"
 KEY = "a key of at least thirty-two bytes"
 

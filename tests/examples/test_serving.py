@@ -6,8 +6,6 @@ import pytest
 
 from examples.serving import address, listen, origins
 
-pytestmark = pytest.mark.any_ws
-
 
 @pytest.mark.parametrize(
     ("host", "printed", "own"),
