@@ -59,6 +59,7 @@ LAYERS = [
     "wsrouter.auth.jwks",
     "wsrouter.auth.jwt",
     "wsrouter.auth",
+    "wsrouter.checks",
     "wsrouter.chain",
     "wsrouter.calls",
     "wsrouter.outcome",

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from wsrouter.annotations import unfolded
 from wsrouter.auth.logs import redact_frames
+from wsrouter.checks import authenticators_in, check_guards, check_repeated, check_subprotocols
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
@@ -72,6 +73,7 @@ class Bound:
 class Revalidation:
     """What is asked again and again while a connection lives, and every how many seconds."""
 
+    authenticator: Authenticator
     injected: Injected
     interval: float
 
@@ -112,8 +114,13 @@ class Chain:
         self.guards: Sequence[Dependency] = [guard for guard, _ in listed]
         self.guard_plan = self.plan_guards({})
 
-        self._find_authenticators(outside)
-        self._check_guards(outside)
+        self._findauthenticators_in(outside)
+        place = f"{table.cls.__qualname__} at {path!r}"
+        check_guards(place, self.guards, ambient=self.ambient, known=bool(self.outside))
+        check_subprotocols(place, self.guards, table, [codec.subprotocol for codec in self.codecs])
+        if self.renewable:
+            hooks = [table.construct, *([table.on_connect.needs] if table.on_connect else [])]
+            check_repeated(place, self.guards, hooks, outside, self.renewable)
         if self.sources:
             redact_frames()
         for authenticator in self.sources:
@@ -155,13 +162,13 @@ class Chain:
         planner = Planner(self.path, self._guards, overrides, kept)
         return planner.plan_guards(self.guards if guards is None else guards)
 
-    def guards_of(self, authenticator: Authenticator) -> Mapping[Callable[..., Any], Dependency]:
-        """Return a mapping of callable to guard, of an authenticator and the guards that depend on it.
+    def guards_of(self, authenticator: Authenticator) -> Sequence[Dependency]:
+        """Return an authenticator and the guards that depend on it, each as often as it is listed, in their order.
 
         Those are the ones with the authenticator among their dependencies, those that say so (``reads_user``), and of
         those after it all that get the connection, and do not say that they do not.
         """
-        found: dict[Callable[..., Any], Dependency] = {}
+        found: list[Dependency] = []
         after = authenticator in self.outside
         for guard in self.guards:
             calls: list[Any] = [needs.call for needs in guard.needs.walk()]
@@ -171,7 +178,7 @@ class Chain:
                 or any(getattr(call, "reads_user", False) for call in calls)
                 or (reads and getattr(guard.needs.call, "reads_user", None) is not False)
             ):
-                found[guard.needs.call] = guard
+                found.append(guard)
             after = after or authenticator in calls
         return found
 
@@ -201,7 +208,7 @@ class Chain:
                 return found
         return None
 
-    def _find_authenticators(self, outside: Sequence[Callable[..., Any]]) -> None:
+    def _findauthenticators_in(self, outside: Sequence[Callable[..., Any]]) -> None:
         table = self.table
         hooks = [hook for hook in (table.on_connect, table.on_message, table.on_disconnect) if hook]
         methods = [*table.methods.values(), *hooks]
@@ -213,50 +220,13 @@ class Chain:
         later += table.middleware
         self.outside = [call for call in outside if isinstance(call, Authenticator)]
         """Those that FastAPI asks before the guards."""
-        self.authenticators = [*dict.fromkeys([*self.outside, *_authenticators(first)])]
+        self.authenticators = [*dict.fromkeys([*self.outside, *authenticators_in(first)])]
         """All that a handshake asks, in that order."""
         self.renewable = [each for each in self.authenticators if type(each).renew is not Authenticator.renew]
         """Those that take fresh tokens."""
-        self.sources = [*dict.fromkeys([*self.authenticators, *_authenticators(later)])]
+        self.sources = [*dict.fromkeys([*self.authenticators, *authenticators_in(later)])]
         """All that look for a credential in the handshake, whenever they are asked."""
         self.ambient = any(authenticator.ambient for authenticator in self.sources)
-
-    def _check_guards(self, outside: Sequence[Callable[..., Any]]) -> None:
-        place = f"{self.table.cls.__qualname__} at {self.path!r}"
-        guards = [guard.needs.call for guard in self.guards]
-        if self.ambient and not any(getattr(guard, "checks_origin", False) for guard in guards):
-            raise ConfigurationError(
-                f"{place}: browsers attach its credential by themselves (a cookie), so anybody's page could connect in"
-                " the user's name; list AllowOrigins('https://...') in guards"
-            )
-        known = bool(self.outside)
-        for guard in self.guards:
-            calls: list[Any] = [needs.call for needs in guard.needs.walk()]
-            known = known or any(getattr(call, "gives_user", False) for call in calls)
-            if self.authenticators and not known and any(getattr(call, "needs_user", False) for call in calls):
-                raise ConfigurationError(
-                    f"{place}: the guard {name_of(guard.needs.call)} goes by the user, and is listed before"
-                    f" {name_of(self.authenticators[0])}, which finds out who it is; list it after that"
-                )
-            self._check_subprotocols(place, guard.needs.call)
-        once: list[Any] = [*outside, *(needs.call for needs in self.table.construct.walk())]
-        once += [needs.call for needs in self.table.on_connect.needs.walk()] if self.table.on_connect else []
-        for call in once:
-            if self.renewable and getattr(call, "reads_user", False):
-                raise ConfigurationError(
-                    f"{place}: {name_of(call)} goes by the user, and would not be asked again when a client renews its"
-                    " credential; list it in guards=[...] of the router or the class"
-                )
-
-    def _check_subprotocols(self, place: str, guard: Callable[..., Any]) -> None:
-        wanted = getattr(guard, "subprotocols", None)
-        spoken = self.table.cls.subprotocols if self.table.raw else [codec.subprotocol for codec in self.codecs]
-        if wanted is not None and not set(wanted) & set(spoken):
-            raise ConfigurationError(
-                f"{place}: {name_of(guard)} demands {' or '.join(sorted(wanted))}, and the handler speaks"
-                f" {' and '.join(spoken) or 'none'}, so nobody would get in; add it to"
-                f" {'subprotocols of the class' if self.table.raw else 'codecs of the router'}"
-            )
 
     def _revalidation(self, authenticator: Authenticator, owner: Owner) -> Revalidation:
         function = authenticator.revalidate
@@ -275,7 +245,7 @@ class Chain:
             raise ConfigurationError(f"{place}: revalidate_every={authenticator.revalidate_every!r} is not above zero")
         listings = self._guards.get(authenticator)
         lister = listings[0].owner if listings else owner
-        return Revalidation(self._inject(needs, lister), authenticator.revalidate_every)
+        return Revalidation(authenticator, self._inject(needs, lister), authenticator.revalidate_every)
 
     def _owner(self, layers: Sequence[Layer]) -> Owner:
         hub: Hub | None = _innermost(layers, "hub")
@@ -290,12 +260,6 @@ class Chain:
 
 
 _json = JSONCodec()
-
-
-def _authenticators(roots: Iterable[Needs]) -> list[Authenticator]:
-    """Return the authenticators among callables and what they depend on, each once."""
-    calls: list[Any] = [needs.call for root in roots for needs in root.walk()]
-    return [*dict.fromkeys(call for call in calls if isinstance(call, Authenticator))]
 
 
 def _innermost(layers: Sequence[Layer], name: str) -> Any:

@@ -39,7 +39,18 @@ class Credentials:
         done: called when the id of a call may be used again.
     """
 
-    __slots__ = ("_chain", "_connection", "_done", "_expiry", "_hold", "_renewal", "_scope", "_tasks", "_timers")
+    __slots__ = (
+        "_chain",
+        "_connection",
+        "_done",
+        "_expiry",
+        "_hold",
+        "_put_off",
+        "_renewal",
+        "_scope",
+        "_tasks",
+        "_timers",
+    )
 
     def __init__(
         self, chain: Chain, connection: Connection, scope: ConnectionScope, done: Callable[[Call], object]
@@ -49,6 +60,7 @@ class Credentials:
         self._done = done
         self._scope = scope
         self._expiry: asyncio.TimerHandle | None = None
+        self._put_off: asyncio.TimerHandle | None = None
         self._timers: dict[Revalidation, asyncio.TimerHandle] = {}
         self._tasks: dict[asyncio.Task[None], bool] = {}
         """Mapping of a task to whether it is cancelled at the end."""
@@ -60,7 +72,8 @@ class Credentials:
         watch(self._connection.scope, self._watch_expiry)
         self._watch_expiry()
         for each in self._chain.revalidations:
-            self._ask_later(each)
+            if each.authenticator in found(self._connection.scope):
+                self._ask_later(each)
 
     def renew(self, call: Call) -> None:
         """Do what ``$auth`` asks for, and answer it."""
@@ -75,7 +88,7 @@ class Credentials:
     async def aclose(self) -> None:
         """End all that is under way, and let go of what guards that ran again hold."""
         watch(self._connection.scope, None)
-        for timer in (self._expiry, *self._timers.values()):
+        for timer in (self._expiry, self._put_off, *self._timers.values()):
             if timer is not None:
                 timer.cancel()
         if self._hold is not None:
@@ -110,7 +123,7 @@ class Credentials:
         """Return the seconds until the connection has to end, ``None`` if it has not to."""
         try:
             end = end_of(self._connection.scope)
-        except TypeError:
+        except Exception:
             logger.exception("%r: nobody can say when its credential ends", self._connection)
             return 0.0
         return None if end is None else end - time()
@@ -122,8 +135,8 @@ class Credentials:
             self._watch_expiry()
         elif self._renewal is None:
             self._expire()
-        else:  # it came in time, so what comes of it decides, if that does not take long
-            self._expiry = asyncio.get_running_loop().call_later(self._chain.limits.close, self._expire)
+        elif self._put_off is None:  # it came in time, so what comes of it decides, if that does not take long
+            self._put_off = asyncio.get_running_loop().call_later(self._chain.limits.close, self._expire)
 
     def _expire(self) -> bool:
         """Close if the credential has ended; whether it has."""
@@ -141,6 +154,9 @@ class Credentials:
             self._answer(call, exc)
         except Disconnect as exc:
             self._connection.start_close(exc.code, exc.reason)
+        except Exception:
+            logger.exception("%r: renewing its credential failed", self._connection)
+            self._connection.start_close(1011, "internal error")
         else:
             if self._hold is not None:
                 self._hold.set()
@@ -148,6 +164,9 @@ class Credentials:
             self._answer(call, None)
         finally:
             self._renewal = None
+            if self._put_off is not None:
+                self._put_off.cancel()
+                self._put_off = None
             if not self._expire():
                 self._watch_expiry()
         if held is not None:
@@ -210,15 +229,17 @@ class Credentials:
         before = self._connection.user_id
         if user is not None:
             remember(self._connection.scope, authenticator, user)
-        again = chain.guards_of(authenticator)
+        guards = chain.guards_of(authenticator)
+        again = {guard.needs.call for guard in guards}
         fresh = ConnectionScope(self._connection)
+        fresh.no_user = None if user is None or self._connection.user is user else authenticator
         for key, value in scope.values.items():
             guard = key if isinstance(key, GuardKey) else None
             if guard is not None and guard.guard is authenticator and user is not None and not guard.listing.scopes:
                 fresh.values[key] = scope.values[key] = user
             elif guard is None or guard.guard not in again:
                 fresh.values[key] = value
-        plan = chain.plan_guards(overrides_of(scope.app), list(again.values()), fresh.values.keys())
+        plan = chain.plan_guards(overrides_of(scope.app), guards, fresh.values.keys())
         deadline = asyncio.timeout(chain.limits.handshake)
         try:
             async with deadline, AsyncExitStack() as stack:

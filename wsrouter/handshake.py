@@ -18,7 +18,7 @@ from wsrouter.denial import denial_of, deny
 from wsrouter.errors import Deny, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
-from wsrouter.identity import AMBIENT, EXPIRED, end_of, settle
+from wsrouter.identity import AMBIENT, EXPIRED, end_of, found, settle
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
 from wsrouter.tasks import current_task, drive, within
@@ -110,7 +110,7 @@ class Handshake:
             self._connection.scope[AMBIENT] = True
         await self._go_on()
         await self._pass_guards()
-        if self._connection.user is not None:
+        if self._connection.user_id is not None:
             settle(self._connection.scope)
         handler = chain.table.cls.__new__(chain.table.cls)
         attach(handler, self._connection, chain.hub)
@@ -119,6 +119,8 @@ class Handshake:
         handler.__init__(**({} if plan.empty else await plan.solve(scope, None)))  # type: ignore[misc]
         attempt.begin()
         for each in chain.revalidations:
+            if each.authenticator not in found(self._connection.scope):
+                continue
             await each.injected.current(scope).open_lasting(scope)
         if chain.on_connect is None:
             self._check_end()

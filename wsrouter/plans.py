@@ -67,6 +67,7 @@ class ConnectionScope:
         "checkpoint",
         "close",
         "connection",
+        "no_user",
         "overridden",
         "stack",
         "values",
@@ -80,7 +81,9 @@ class ConnectionScope:
         self.stack: AsyncExitStack | None = None
         self.close: CloseInfo | None = None
         self.checkpoint: Callable[[], Awaitable[object]] = nothing
-        """Called after every guard; raises where the handshake is not to go on."""
+        """Called before the first guard and after each; raises where the handshake is not to go on."""
+        self.no_user: Authenticator | None = None
+        """Whose value does not become the user although it is a guard: a later one has given another."""
         self._websocket: HandshakeWebSocket | None = None
         self._requests: dict[RequestParameters, dict[str, Any]] | None = None
 
@@ -273,14 +276,14 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
             value = await exits.enter_async_context(step.call(**arguments))
         else:
             value = await _in_turn(step, arguments)
-    if step.guard and (is_pending(value) or isinstance(value, BaseException)):
+    if step.guard and not step.yields and (is_pending(value) or isinstance(value, BaseException)):
         raise _no_decision(step.name, value)
     values[step.slot] = value
     if key is not None:
         kept[key] = value
-    if step.authenticator is not None:
+    if step.authenticator is not None and value is not None:
         remember(scope.connection.scope, step.authenticator, value)
-    if step.gives_user:
+    if step.gives_user and (scope.no_user is None or step.authenticator is not scope.no_user):
         scope.connection.scope["user"] = value
 
 

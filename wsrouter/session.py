@@ -14,6 +14,7 @@ from wsrouter.credentials import Credentials
 from wsrouter.dispatch import Dispatcher
 from wsrouter.frames import CloseInfo
 from wsrouter.handshake import Admitted, Handshake
+from wsrouter.identity import found
 from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
 from wsrouter.outcome import unwind
@@ -102,6 +103,8 @@ class Session:
         try:
             await self._enter(admitted)
             began = True
+            if self._credentials is None and found(connection.scope):  # by an authenticator that a guard called by hand
+                self._credentials = Credentials(chain, connection, self._scope, self._done)
             if self._credentials is not None:
                 self._credentials.begin()
             if await work.connect(dispatcher, admitted):

@@ -377,6 +377,99 @@ def test_an_authenticator_s_class_is_none() -> None:
         WebSocketRouter().add_handler("/", Wrong)
 
 
+async def by_hand(connection: HTTPConnection) -> None:
+    with suppress(Deny):
+        await j(connection)
+
+
+async def test_it_ends_with_a_token_that_a_guard_looked_at_by_hand() -> None:
+    """A guard that calls the authenticator itself, as for a login that is optional."""
+    async with serve(app_of(by_hand)) as server, arrive(server, 2) as ws:
+        assert await ask(ws) == "ada"
+        assert (await close_of(ws))[0] == 4519
+
+
+class Listed(WebSocketHandler):
+    guards = [Security(j, scopes=["b"])]
+
+    @on
+    async def who(self, message: Who, principal: SignedIn) -> list[str]:
+        return sorted(principal.scopes)
+
+
+async def test_all_places_that_list_an_authenticator_ask_again() -> None:
+    """Scopes that the router demands and scopes that the class demands hold for a fresh token too."""
+    app = app_of(Security(j, scopes=["a"]), handler=Listed)
+    for scope in ("a", "b"):
+        async with serve(app) as server, arrive(server, scope="a b") as ws:
+            assert await ask(ws) == ["a", "b"]
+            await send(ws, "$auth", {"token": token(sub="ada", scope=scope)})
+            assert (await close_of(ws))[0] == 4403
+
+
+class Account:
+    reads_user = True
+
+    async def __call__(self, principal: SignedIn) -> str:
+        return principal.id
+
+
+account = Account()
+
+
+class UsesAccount(Desk):
+    def __init__(self, name: Annotated[str, Depends(account)]) -> None: ...
+
+
+async def test_a_guard_may_be_used_in_the_constructor_too() -> None:
+    """It is listed, so it is asked again."""
+    async with serve(app_of(j, account, handler=UsesAccount)) as server, arrive(server) as ws:
+        assert await ask(ws) == "ada"
+
+
+async def rights(principal: SignedIn) -> Any:
+    return principal.scopes
+
+
+async def by_scoped(found: Annotated[Any, ConnectionScoped(rights)]) -> None: ...
+
+
+class AsksScopes(Desk):
+    async def on_connect(self, principal: Annotated[Principal, Security(j, scopes=["admin"])]) -> None: ...
+
+
+@pytest.mark.parametrize("app", [lambda: app_of(j, by_scoped), lambda: app_of(j, handler=AsksScopes)])
+@pytest.mark.logs_errors
+async def test_what_would_be_kept_from_the_first_token_is_refused_at_start(app: Callable[[], FastAPI]) -> None:
+    """A guard that goes by a `ConnectionScoped` value, and scopes that are asked in a hook."""
+    with pytest.raises(ConfigurationError, match="also when a client renews its credential"):
+        async with serve(app()):
+            pass
+
+
+async def test_who_is_not_found_is_not_asked_again() -> None:
+    """`revalidate` of an authenticator that only a message asks does not end connections of nobody."""
+    asked: list[None] = []
+    auth = JWTAuth(key=SECRET, algorithms=["HS256"], revalidate_every=0.05)
+
+    async def still(principal: Annotated[Principal, Depends(auth)]) -> None:
+        asked.append(None)
+
+    class Open(WebSocketHandler):
+        @on
+        async def who(self, message: Who) -> None: ...
+
+        @on("private", guards=[auth])
+        async def private(self, data: Any) -> None: ...
+
+    auth.revalidate = still
+    async with serve(app_of(handler=Open)) as server, connect(server) as ws:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ws.recv(), 0.3)
+        assert await ask(ws) == "$ok"
+    assert not asked
+
+
 def test_scopes_that_an_authenticator_does_not_look_at_are_refused() -> None:
     """``Security(auth, scopes=[...])`` of one without `SecurityScopes` would demand nothing."""
     with pytest.raises(ConfigurationError, match=r"would demand nothing; list RequireScopes\('admin'\) after it"):

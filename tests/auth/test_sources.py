@@ -410,7 +410,8 @@ async def test_what_only_unicode_takes_for_white_space_is_no_part_of_a_bearer(bl
         ):
             answer = await request(server, "/me", [("Authorization", given)])
             assert (answer.status, answer.headers["www-authenticate"]) == (401, challenge)
-    async with serve(application(auth)) as server:
+    # On wsproto, uvicorn itself hangs up on such a header.
+    async with serve(application(auth), ws="websockets-sansio") as server:
         for given in (blank + b"bearer." + value, b"bearer." + value + blank):
             answer = await handshake(server, "/ws/mirror", [("Sec-WebSocket-Protocol", b"wsrouter.v1, " + given)])
             assert answer.status in (400, 401)
