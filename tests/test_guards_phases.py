@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Header, Query
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from tests.support import Server, eventually, serve
+from tests.support import Server, eventually, no_task_left, serve
 from tests.wire import CLOSE, RawClient, request, text
 from wsrouter import Connection, ConnectionScoped, Deny, Hub, Limits, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.guards import ConnectionLimit
@@ -275,8 +275,11 @@ async def test_a_thousand_connections_leave_every_counter_at_zero(
     subject = Subject()
     async with AsyncExitStack() as stack:
         async with serve(subject.app, **options) as server:
+            started = asyncio.all_tasks()
             for phase in phases:
                 await run_phase(subject, server, phase, stack)
+            if "shutdown" not in phases:
+                await no_task_left(but=started, timeout=20)  # hypercorn lets go of a socket after us
         await subject.all_zero("shutdown")
     assert subject.single.stats().replaced == EACH - 1
     assert subject.rates[0].stats().closed == EACH
