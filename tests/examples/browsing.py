@@ -1,6 +1,8 @@
 """What tests of pages share: an example in a process of its own, an application in a thread, a browser."""
 
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
 import uvicorn
 from playwright.sync_api import ViewportSize
 from starlette.types import ASGIApp
@@ -18,6 +21,17 @@ from starlette.types import ASGIApp
 ROOT = Path(__file__).parents[2]
 PHONE: ViewportSize = {"width": 360, "height": 740}
 DESK: ViewportSize = {"width": 1280, "height": 800}
+
+
+def chromium() -> str:
+    """Return where Chromium is. Where there is none the test is skipped, or fails if one is required."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        notice = "There is no chromium on PATH: pages were not tested."
+        if os.environ.get("WSROUTER_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(notice)
+        pytest.skip(notice)
+    return found
 
 
 class Demo:

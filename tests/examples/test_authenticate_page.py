@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from playwright.async_api import Page, WebSocket, async_playwright
 from starlette.types import Receive, Scope, Send
 
+from tests.examples.browsing import chromium
 from tests.support import serve
 from tests.test_docs import blocks_of
 
@@ -88,17 +87,12 @@ class Browsing:
 
 @asynccontextmanager
 async def browsing() -> AsyncGenerator[Browsing]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        notice = "There is no chromium on PATH: the page's JavaScript was not tested."
-        if os.environ.get("WSROUTER_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(notice)
-        pytest.skip(notice)
+    executable = chromium()
     application = Application()
     async with serve(application, lifespan="off") as server, async_playwright() as playwright:
         origin = server.http("")
         application.begin(origin)
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = await browser.new_page()
         await page.goto(origin + "/")
         yield Browsing(page, origin)
