@@ -24,6 +24,7 @@ LAYERS = [
     "wsrouter.outbox",
     "wsrouter.tasks",
     "wsrouter.frames",
+    "wsrouter.transports",
     "wsrouter.writer",
     "wsrouter.connection",
     "wsrouter.identity",
