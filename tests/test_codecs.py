@@ -42,9 +42,9 @@ class CountingJSON(JSONCodec):
     def __init__(self) -> None:
         self.published = 0
 
-    def publication(self, type: str, data: bytes, room: str | None) -> str:
+    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
         self.published += 1
-        return super().publication(type, data, room)
+        return super().publication(type, data, room, offset)
 
 
 class Say(Message):

@@ -20,13 +20,17 @@ LAYERS = [
     "wsrouter.messages",
     "wsrouter.validation",
     "wsrouter.codecs",
-    "wsrouter.rooms",
     "wsrouter.outbox",
     "wsrouter.tasks",
     "wsrouter.frames",
     "wsrouter.transports",
+    "wsrouter.runs",
+    "wsrouter.rooms",
+    "wsrouter.rules",
     "wsrouter.writer",
     "wsrouter.connection",
+    "wsrouter.portable",
+    "wsrouter.direct",
     "wsrouter.identity",
     "wsrouter.metering",
     "wsrouter.rates",
@@ -38,6 +42,7 @@ LAYERS = [
     "wsrouter.brokers",
     "wsrouter.presence",
     "wsrouter.history",
+    "wsrouter.fanout",
     "wsrouter.hub",
     "wsrouter.annotations",
     "wsrouter._fastapi",
@@ -83,7 +88,8 @@ MAX_LINES = 320
 
 RAW_SOCKET = {
     "wsrouter.frames",  # the event that sends a frame
-    "wsrouter.writer",  # sends all that goes out once a connection is accepted
+    "wsrouter.writer",  # accepts
+    "wsrouter.portable",  # sends all that goes out once a connection is accepted, on servers without another way
     "wsrouter.uvicorn",  # is the server's end
     "wsrouter.denial",  # answers a handshake that is not let in
     "wsrouter.handshake",  # hangs up on a client that has left before accept

@@ -5,10 +5,11 @@ from wsrouter.connection import Connection
 from wsrouter.errors import BrokerError, ConfigurationError, Deny, Disconnect, WebSocketError, WSRouterError
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, on
-from wsrouter.hub import Hub, HubStats, RoomOptions
+from wsrouter.hub import Hub, HubStats
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message
 from wsrouter.router import WebSocketRouter
+from wsrouter.rules import RoomOptions
 from wsrouter.signatures import ConnectionScoped
 
 __all__ = [

@@ -35,6 +35,7 @@ class Layer:
     limits: Limits | None = None
     reject: Reject | None = None
     codecs: Sequence[Codec] | None = None
+    direct: bool | None = None
     guards: list[Dependency] = field(default_factory=list[Dependency])
     middleware: list[Needs] = field(default_factory=list[Needs])
     frame_limits: list[FrameLimit] = field(default_factory=list[FrameLimit])
@@ -104,6 +105,7 @@ class Chain:
         self.hub = owner.hub
         self.limits: Limits = table.cls.limits or _innermost(layers, "limits") or Limits()
         self.reject: Reject = _innermost(layers, "reject") or "http"
+        self.direct: bool = _innermost(layers, "direct") is not False
         self.codecs: Sequence[Codec] = _innermost(layers, "codecs") or (_json,)
 
         listed = [(guard, owners[depth]) for depth, layer in enumerate(layers) for guard in layer.guards]

@@ -175,11 +175,13 @@ class Codec(ABC):
             envelope["error"] = from_json(dump(error))
         return self.dumps(envelope)
 
-    def publication(self, type: str, data: bytes, room: str | None) -> Frame:
+    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> Frame:
         """Return the frame of a publication whose data is JSON already; once per broadcast."""
         envelope: dict[str, Any] = {"type": type}
         if room is not None:
             envelope["room"] = room
+        if offset is not None:
+            envelope["offset"] = offset
         envelope["data"] = from_json(data)
         return self.dumps(envelope)
 
@@ -252,8 +254,10 @@ class JSONCodec(Codec):
             frame += f',"error":{dump(error).decode()}'
         return frame + "}"
 
-    def publication(self, type: str, data: bytes, room: str | None) -> str:
+    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
         place = "" if room is None else f',"room":{quoted(room)}'
+        if offset is not None:
+            place += f',"offset":{offset}'
         return f'{{"type":{quoted(type)}{place},"data":{data.decode()}}}'
 
 

@@ -24,7 +24,7 @@ class Connection(Writer):
     parameter with `Connection`. It can send once it is accepted.
     """
 
-    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "codec", "id", "joined", "raw", "subprotocol")
+    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "id", "joined", "raw", "subprotocol")
 
     def __init__(
         self,
@@ -38,11 +38,10 @@ class Connection(Writer):
         subprotocol: str | None = None,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(send, limits, on_close)
+        super().__init__(send, codec, limits, on_close)
         self.id: str = os.urandom(12).hex()
         self.subprotocol = subprotocol
         """What was chosen of the subprotocols that the client offers, ``None`` for none."""
-        self.codec = codec
         self.raw = raw
         self.joined: frozenset[str] = _NOWHERE
         self._scope = scope

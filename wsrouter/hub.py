@@ -1,30 +1,23 @@
 """Who is here: rooms and users, and what is sent to them from anywhere."""
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from starlette.types import Message as Event
-
 from wsrouter.brokers.base import Broker, Publication
 from wsrouter.brokers.memory import MemoryBroker
-from wsrouter.codecs import Codec, Frame, dump
+from wsrouter.codecs import Frame, dump
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, WebSocketError, is_close_code
-from wsrouter.frames import checked, event_of, size_of
-from wsrouter.messages import Message
+from wsrouter.fanout import Cork
+from wsrouter.frames import checked
+from wsrouter.messages import Message, key_of
 from wsrouter.rooms import Rooms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomOptions:
-    """How the rooms of one pattern behave."""
-
-    raw: bool = False
-    """Frames go out as they are given, for raw handlers; such a room has members of that sort only."""
+from wsrouter.rules import RoomOptions, Rules
+from wsrouter.runs import Prepared
+from wsrouter.writer import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +32,15 @@ class HubStats:
 
     delivered: int
     """Frames handed to connections since it started: one per publication and member."""
+
+    dropped: int = 0
+    """Publications dropped since then because a member's outbox was full; each was announced by a ``$gap``."""
+
+    superseded: int = 0
+    """Publications that a newer one replaced while they waited (``overflow="latest"``)."""
+
+    slow: int = 0
+    """Connections closed with 4508 since then because they did not read."""
 
 
 class Hub:
@@ -55,7 +57,9 @@ class Hub:
 
     def __init__(self, broker: Broker | None = None, *, rooms: Mapping[str, RoomOptions] | None = None) -> None:
         self._broker = MemoryBroker() if broker is None else broker
-        self._options = tuple((_pattern(name), options) for name, options in (rooms or {}).items())
+        self._rules = Rules(rooms or {})
+        self._cork = Cork()
+        self._tally = Tally()
         self._connections: dict[str, Connection] = {}
         self._users: Rooms[Connection] = Rooms()
         self._rooms: Rooms[Connection] = Rooms()
@@ -105,20 +109,21 @@ class Hub:
             users=len(self._users),
             published=self._published,
             delivered=self._delivered,
+            dropped=self._tally.dropped,
+            superseded=self._tally.superseded,
+            slow=self._tally.slow,
         )
 
     def options(self, room: str) -> RoomOptions:
         """Return the options of a room."""
-        for pattern, options in self._options:
-            if pattern.fullmatch(room):
-                return options
-        return RoomOptions()
+        return self._rules.of(room)
 
     async def broadcast(self, room: str, message: Message | Frame, *, exclude: str | Iterable[str] = ()) -> None:
         """Send a message to every member of a room.
 
-        It never waits for a client: a member whose outbox is full is closed with 4508, the others get
-        the message. Delivery is at most once, in order per process and room.
+        It never waits for a client: what happens to a member whose outbox is full is up to
+        ``RoomOptions.overflow``, and the others get the message. Delivery is at most once, in order per process
+        and room. What is published within one iteration of the event loop is written together.
 
         Args:
             room: its name; nothing happens if nobody is there.
@@ -133,6 +138,8 @@ class Hub:
         """
         excluded = frozenset((exclude,) if isinstance(exclude, str) else exclude)
         await self._publish(self._publication(room, message, excluded))
+        if self._cork.behind:
+            await asyncio.sleep(0)
 
     async def send_to_user(self, user: str, message: Message) -> None:
         """Send a message to every connection of a user: every device.
@@ -142,6 +149,8 @@ class Hub:
             message: a `Message`. Connections of raw handlers do not get it.
         """
         await self._publish(Publication("user", user, message.__message_type__, dump(message)))
+        if self._cork.behind:
+            await asyncio.sleep(0)
 
     async def disconnect_user(self, user: str, *, code: int = 4403, reason: str = "") -> None:
         """Close every connection of a user. Messages of theirs that wait are not handled any more.
@@ -164,8 +173,8 @@ class Hub:
         """Make a connection a member of a room; nothing happens if it is one, or is closed.
 
         Raises:
-            WebSocketError: the name is empty or too long (``invalid``), or the connection is in as many
-                rooms as it may be (``conflict``).
+            WebSocketError: the name is empty or too long (``invalid``), the connection is in as many rooms as it may
+                be, or the room has as many members (``conflict``).
             ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round.
         """
         limits = connection.limits
@@ -175,9 +184,13 @@ class Hub:
             raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
         if len(connection.joined) >= limits.rooms:
             raise WebSocketError("conflict", f"No more than {limits.rooms} rooms for one connection")
-        if self.options(room).raw is not connection.raw:
+        options = self.options(room)
+        if options.raw is not connection.raw:
             sort, cure = ("raw", "RoomOptions(raw=True)") if connection.raw else ("not raw", "another room")
             raise ConfigurationError(f"the handler of {connection!r} is {sort}, the room {room!r} is not: use {cure}")
+        here = self._rooms.get(room)
+        if here is not None and options.max_members is not None and len(here.members) >= options.max_members:
+            raise WebSocketError("conflict", f"No more than {options.max_members} members in this room")
         await self._start()
         connection.joined |= {room}
         if self._rooms.add(room, connection):
@@ -214,6 +227,7 @@ class Hub:
         await self._start()
         self._loop = asyncio.get_running_loop()
         self._connections[connection.id] = connection
+        connection.tally = self._tally
         await self.recognise(connection)
 
     def knows(self, connection: Connection) -> bool:
@@ -235,7 +249,9 @@ class Hub:
         if raw and isinstance(message, str | bytes):
             return Publication("room", room, frame=checked(message), exclude=excluded)
         if not raw and isinstance(message, Message):
-            return Publication("room", room, message.__message_type__, dump(message), exclude=excluded)
+            return Publication(
+                "room", room, message.__message_type__, dump(message), key=key_of(message), exclude=excluded
+            )
         name = type(message).__name__
         if raw:
             raise TypeError(f"the room {room!r} is raw: broadcast str or bytes to it, not {name}")
@@ -285,29 +301,22 @@ class Hub:
             for connection in self._users.members(publication.name):
                 connection.turn_away(publication.code, publication.type)
             return
-        index = self._rooms if publication.target == "room" else self._users
-        events: dict[Codec | None, tuple[Event, int]] = {}
-        for connection in index.members(publication.name):
-            if connection.id in publication.exclude or (publication.frame is None and connection.raw):
-                continue
-            codec = None if publication.frame is not None else connection.codec
-            event = events.get(codec)
-            if event is None:
-                event = events[codec] = self._event(publication, codec)
-            connection.publish(*event)
-            self._delivered += 1
-
-    @staticmethod
-    def _event(publication: Publication, codec: Codec | None) -> tuple[Event, int]:
-        if codec is None:
-            frame = publication.frame
-            assert frame is not None, "a publication is a message, or the frame of a raw room"
-        else:
-            room = publication.name if publication.target == "room" else None
-            frame = codec.publication(publication.type, publication.data, room)
-        return event_of(frame), size_of(frame)
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    """Return what matches the names of rooms: ``*`` is any text, everything else stands for itself."""
-    return re.compile(".*".join(re.escape(part) for part in name.split("*")), re.DOTALL)
+        of_user = publication.target == "user"
+        room = (self._users if of_user else self._rooms).get(publication.name)
+        if room is None:
+            return
+        if of_user:
+            prepared = Prepared(publication.type, publication.data)
+            excluded = [each for each in room.members if each.raw or each.id not in self._connections]
+            self._delivered += self._cork.publish(room, prepared, "disconnect", excluded=excluded)
+            return
+        options = self._rules.of(publication.name)
+        prepared = Prepared(
+            publication.type,
+            publication.data,
+            publication.name,
+            frame=publication.frame,
+            key=None if publication.key is None else (publication.type, publication.key),
+        )
+        out = [each for id in publication.exclude if (each := self._connections.get(id)) in room.members]
+        self._delivered += self._cork.publish(room, prepared, options.overflow, compress=options.compress, excluded=out)

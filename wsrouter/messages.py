@@ -41,8 +41,15 @@ class Message(BaseModel):
             user: str
             text: str
 
+    The class keyword ``key=`` names the field that says what a message is the newest value of, for rooms with
+    ``RoomOptions(overflow="latest")``.
+
+        class Price(Message, key="symbol"):
+            symbol: str
+            price: float
+
     Raises:
-        ConfigurationError: at class creation, when ``type=`` is empty or begins with ``$``.
+        ConfigurationError: at class creation, when ``type=`` is empty or begins with ``$``, or ``key=`` is no field.
     """
 
     model_config = ConfigDict(allow_inf_nan=False, serialize_by_alias=True)
@@ -50,18 +57,30 @@ class Message(BaseModel):
     __message_type__: ClassVar[str] = "message"
     __message_head__: ClassVar[bytes] = b'{"type":"message","data":'
 
-    def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:
+    __message_key__: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, *, type: str | None = None, key: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, *, type: str | None = None, key: str | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        if key is not None:
+            if key not in cls.model_fields:
+                raise ConfigurationError(f"{cls.__qualname__}: key={key!r} is none of its fields")
+            cls.__message_key__ = key
         generic = cls.__pydantic_generic_metadata__["origin"]
         if generic is not None and issubclass(generic, Message):
             cls.__message_type__ = generic.__message_type__
         else:
             cls.__message_type__ = check_type(snake_case(cls.__name__) if type is None else type, cls.__qualname__)
         cls.__message_head__ = b'{"type":' + to_json(cls.__message_type__) + b',"data":'
+
+
+def key_of(message: Message) -> str | None:
+    """Return what a message is the newest value of, ``None`` if its class has no ``key=``."""
+    name = message.__message_key__
+    return None if name is None else to_json(getattr(message, name), inf_nan_mode="constants").decode()
 
 
 @dataclass(frozen=True, slots=True)

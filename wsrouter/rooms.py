@@ -3,53 +3,76 @@
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from wsrouter.runs import Run
+
 MemberT = TypeVar("MemberT", bound=Hashable)
 
 
-class Rooms(Generic[MemberT]):
-    """An index of names to members, kept in the order in which they came.
+class Room(Generic[MemberT]):
+    """The members of one name, in the order in which they came."""
 
-    The hub has two: rooms, and users.
-    """
-
-    __slots__ = ("_members",)
+    __slots__ = ("members", "run")
 
     def __init__(self) -> None:
-        self._members: dict[str, dict[MemberT, None]] = {}
+        self.members: dict[MemberT, None] = {}
+        self.run: Run | None = None
+        """What every member waits for, and nobody else: later publications may be added to it."""
+
+    def end_run(self) -> None:
+        """See to it that nothing is added to what waits: the next publication has other recipients."""
+        if self.run is not None:
+            self.run.open = False
+            self.run = None
+
+
+class Rooms(Generic[MemberT]):
+    """An index of names to members. The hub has two: rooms, and users."""
+
+    __slots__ = ("_rooms",)
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Room[MemberT]] = {}
 
     def add(self, name: str, member: MemberT) -> bool:
         """Add a member; true if it is the first of that name."""
-        members = self._members.get(name)
-        if members is None:
-            self._members[name] = {member: None}
-            return True
-        members[member] = None
-        return False
+        room = self._rooms.get(name)
+        first = room is None
+        if room is None:
+            room = self._rooms[name] = Room()
+        room.end_run()
+        room.members[member] = None
+        return first
 
     def discard(self, name: str, member: MemberT) -> bool:
         """Remove a member if it is there; true if it was the last of that name."""
-        members = self._members.get(name)
-        if members is None or member not in members:
+        room = self._rooms.get(name)
+        if room is None or member not in room.members:
             return False
-        del members[member]
-        if members:
+        room.end_run()
+        del room.members[member]
+        if room.members:
             return False
-        del self._members[name]
+        del self._rooms[name]
         return True
+
+    def get(self, name: str) -> Room[MemberT] | None:
+        """Return the room of a name, ``None`` if nobody is there."""
+        return self._rooms.get(name)
 
     def members(self, name: str) -> tuple[MemberT, ...]:
         """Members of one name as they are now; later changes do not show."""
-        return tuple(self._members.get(name, ()))
+        room = self._rooms.get(name)
+        return () if room is None else tuple(room.members)
 
     def counts(self) -> Mapping[str, int]:
         """Mapping of name to member count."""
-        return {name: len(members) for name, members in self._members.items()}
+        return {name: len(room.members) for name, room in self._rooms.items()}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._members
+        return name in self._rooms
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+        return iter(self._rooms)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._rooms)

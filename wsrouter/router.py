@@ -52,7 +52,7 @@ class WebSocketRouter(APIRouter):
     """A router of WebSocket handlers: mount it with ``app.include_router(router)``, as any other.
 
     Routers nest. Guards and middleware add up from the outermost inwards; of ``hub``, ``container``,
-    ``limits``, ``reject`` and ``codecs`` the innermost that is given rules for a handler. A guard or
+    ``limits``, ``reject``, ``codecs`` and ``direct`` the innermost that is given rules for a handler. A guard or
     middleware gets hub and container of the router that lists it.
 
     Args:
@@ -68,6 +68,8 @@ class WebSocketRouter(APIRouter):
             read neither status nor body of a refused handshake; ``"auto"`` is ``"close"`` for requests
             with an ``Origin`` header, else ``"http"``.
         codecs: formats by negotiated subprotocol, the first for clients that offer none of them.
+        direct: whether frames go straight to the socket where the server offers that
+            (`wsrouter.uvicorn.WebSocketProtocol`), past ASGI middleware that wraps ``send``; by default they do.
         dependencies: FastAPI's own, which FastAPI runs before any guard.
         lifespan: as for FastAPI's ``APIRouter``.
 
@@ -86,6 +88,7 @@ class WebSocketRouter(APIRouter):
         limits: Limits | None = None,
         reject: Reject | None = None,
         codecs: Sequence[Codec] | None = None,
+        direct: bool | None = None,
         dependencies: Sequence[params.Depends] | None = None,
         lifespan: Lifespan[Any] | None = None,
     ) -> None:
@@ -95,7 +98,7 @@ class WebSocketRouter(APIRouter):
         check_instance(hub, Hub, f"{owner}, argument 'hub'", "Hub()")
         check_instance(container, Container, f"{owner}, argument 'container'", "an instance such as Container()")
         check_instance(limits, Limits, f"{owner}, argument 'limits'", "Limits(...)")
-        self._layer = Layer(hub, container, limits, reject, codecs)
+        self._layer = Layer(hub, container, limits, reject, codecs, direct)
         self._layer.guards.extend(guard_needs(guard, owner) for guard in listed(guards, f"{owner}, argument 'guards'"))
         each = listed(middleware, f"{owner}, argument 'middleware'")
         self._layer.add_middleware(*sorted_middleware(each, owner))

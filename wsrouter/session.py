@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 
 from starlette.websockets import WebSocket
 
@@ -11,6 +12,7 @@ from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.connection import Connection, message_encoder
 from wsrouter.credentials import Credentials
+from wsrouter.direct import DirectConnection
 from wsrouter.dispatch import Dispatcher
 from wsrouter.frames import CloseInfo
 from wsrouter.handshake import Admitted, Handshake
@@ -19,7 +21,9 @@ from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope
+from wsrouter.portable import PortableConnection
 from wsrouter.tasks import insist, shielded
+from wsrouter.transports import transport_of
 from wsrouter.work import Work
 
 logger = logging.getLogger("wsrouter")
@@ -51,7 +55,9 @@ class Session:
         chain.conceal(websocket.scope)
         codec, subprotocol = chain.codec_for(websocket.scope.get("subprotocols") or ())
         self._chain = chain
-        self._connection = Connection(
+        transport = transport_of(websocket.scope) if chain.direct else None
+        make = PortableConnection if transport is None else partial(DirectConnection, transport)
+        self._connection: Connection = make(
             websocket.scope,
             send,
             codec=codec,

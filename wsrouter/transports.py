@@ -5,8 +5,11 @@ A server's protocol class announces itself in the scope: ``scope["extensions"][E
 sends goes through it: one connection has one path, so nothing overtakes anything.
 """
 
+import zlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+from starlette.types import Scope
 
 from wsrouter.codecs import Frame
 
@@ -16,6 +19,8 @@ EXTENSION: Final = "wsrouter.transport"
 _TEXT: Final = 0x81
 """FIN and the opcode of a text frame (RFC 6455, section 5.2)."""
 _BINARY: Final = 0x82
+_RSV1: Final = 0x40
+_FLUSHED: Final = b"\x00\x00\xff\xff"
 
 
 class DirectTransport(Protocol):
@@ -66,18 +71,48 @@ class DirectTransport(Protocol):
         """Drop the socket and what is buffered. Never raises."""
 
 
+def transport_of(scope: Scope) -> DirectTransport | None:
+    """Return the way to the socket that a server offers, ``None`` if it offers none."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    transport: DirectTransport | None = extensions[EXTENSION]["transport"] if EXTENSION in extensions else None
+    return transport
+
+
 def framed(frame: Frame) -> bytes:
     """Return a text (``str``) or binary (``bytes``) message as one frame from a server: not compressed, FIN set.
 
     Raises:
         UnicodeEncodeError: a text with a lone surrogate, which has no UTF-8.
     """
-    opcode = _BINARY
     if isinstance(frame, str):
-        opcode, frame = _TEXT, frame.encode()
-    size = len(frame)
+        return _with_header(_TEXT, frame.encode())
+    return _with_header(_BINARY, frame)
+
+
+def compressed(frame: Frame, window_bits: int) -> bytes:
+    """Return a message as one frame that is compressed by itself (RFC 7692, section 7.2.1).
+
+    Every connection with at least so many ``server_max_window_bits`` can read it, whatever it was sent before.
+
+    Args:
+        frame: text or binary.
+        window_bits: 8 to 15.
+
+    Raises:
+        UnicodeEncodeError: a text with a lone surrogate, which has no UTF-8.
+    """
+    if window_bits < 9:  # zlib has no raw stream of 8 bits, and takes 9 instead
+        return framed(frame)
+    compressor = zlib.compressobj(wbits=-window_bits, memLevel=5)
+    payload = frame.encode() if isinstance(frame, str) else frame
+    deflated = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return _with_header((_TEXT if isinstance(frame, str) else _BINARY) | _RSV1, deflated.removesuffix(_FLUSHED))
+
+
+def _with_header(first: int, payload: bytes) -> bytes:
+    size = len(payload)
     if size < 126:
-        return bytes((opcode, size)) + frame
+        return bytes((first, size)) + payload
     if size < 65_536:
-        return bytes((opcode, 126)) + size.to_bytes(2, "big") + frame
-    return bytes((opcode, 127)) + size.to_bytes(8, "big") + frame
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload

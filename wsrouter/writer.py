@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
+from pydantic_core import to_json
 from starlette.types import Message as Event
 
-from wsrouter.codecs import Frame
+from wsrouter.codecs import Codec, Frame
 from wsrouter.errors import cut_reason, is_close_code
-from wsrouter.frames import CloseInfo, Send, event_of, size_of
+from wsrouter.frames import CloseInfo, Send
 from wsrouter.limits import Limits
-from wsrouter.outbox import Outbox
-from wsrouter.tasks import resume, wait_for_end, within
+from wsrouter.outbox import Gap, Outbox
+from wsrouter.runs import Run
+from wsrouter.tasks import within
 
 logger = logging.getLogger("wsrouter")
 
@@ -23,14 +26,23 @@ TURN_SENDS: Final = 256
 """After so many sends that the server took at once, whoever sends gives the loop back."""
 
 
-class Writer:
-    """The sending half of a connection.
+class Tally:
+    """What the policies of full outboxes did, counted for all connections of a hub."""
 
-    Whoever finds nothing waiting sends for itself. Everybody else queues, and a *writer* task sends what is
-    queued; it is started when it is first needed.
+    __slots__ = ("dropped", "slow", "superseded")
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.superseded = 0
+        self.slow = 0
+
+
+class Writer(ABC):
+    """The sending half of a connection.
 
     Args:
         send: the ASGI ``send``.
+        codec: what the connection speaks.
         limits: bounds and deadlines.
         on_close: called when this side begins to close.
     """
@@ -38,34 +50,34 @@ class Writer:
     __slots__ = (
         "_accepted",
         "_below_bound",
-        "_gone",
         "_outbox",
         "_send",
         "_sends",
-        "_wake_writer",
-        "_writer",
-        "_writing",
         "closed",
+        "codec",
+        "cork",
         "limits",
         "on_close",
+        "tally",
         "turned_away",
     )
 
-    def __init__(self, send: Send, limits: Limits, on_close: Callable[[], object]) -> None:
+    def __init__(self, send: Send, codec: Codec, limits: Limits, on_close: Callable[[], object]) -> None:
+        self.codec = codec
         self.limits = limits
         self.on_close = on_close
-        self.turned_away: CloseInfo | None = None
-        """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
-        self._send = send
-        self._accepted = False
         self.closed: CloseInfo | None = None
         """How it ended or is being ended, ``None`` while it is open."""
-        self._gone = False
+        self.turned_away: CloseInfo | None = None
+        """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
+        self.cork: list[Run] = []
+        """Publications of this iteration of the event loop; `flush` sends them on."""
+        self.tally = Tally()
+        self._send = send
+        self._accepted = False
         self._sends = 0
-        self._outbox: Outbox[Event] | None = None
-        self._writing = False
-        self._writer: asyncio.Task[None] | None = None
-        self._wake_writer: asyncio.Future[None] | None = None
+        self._outbox: Outbox[Any] | None = None
+        """Made when something has to wait; what it holds is the path's own: events, or bytes of the wire."""
         self._below_bound: asyncio.Future[None] | None = None
 
     async def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
@@ -75,72 +87,38 @@ class Writer:
             OSError: the client has left, or the server does not take it within ``Limits.send`` (`TimeoutError`).
         """
         # The first message may come before this returns: what it makes us send waits until then.
-        self._accepted = self._writing = True
+        self._accepted = True
         event: Event = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
         await within(self.limits.send, self._send(event))
-        self._writing = False
-        if self._outbox:
-            self._wake()
 
+    @abstractmethod
     async def write(self, frame: Frame) -> None:
-        """Send a frame; see `Connection.send`."""
-        if self.closed is not None:
-            await asyncio.sleep(0)  # a loop that does nothing but send would hold up everybody else
-            return
-        if not self._accepted:
-            raise RuntimeError("The connection is not accepted yet: guards and constructors can't send; on_connect can")
-        event: Event = {"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame}
-        if self._writing or self._outbox:
-            self._queue(event, size_of(frame))
-            if self._outbox is not None and self._outbox.full:
-                await self._wait_below_bound()
-            return
-        self._writing = True
-        try:
-            sending = self._send(event)
-            try:
-                yielded = sending.send(None)
-            except StopIteration:
-                self._sends += 1
-                if self._sends % TURN_SENDS == 0:
-                    await asyncio.sleep(0)
-                return
-            await self._finish(sending, yielded)
-        except Exception as exc:
-            self._failed(exc)
-        finally:
-            self._writing = False
-            if self._outbox:
-                self._wake()
+        """Send a frame after everything that was sent before; see `Connection.send`."""
 
+    @abstractmethod
     def reply(self, frame: Frame) -> None:
         """Queue an answer that nobody can wait for. A full outbox closes the connection with 4508."""
-        self.publish(event_of(frame), size_of(frame))
 
-    def publish(self, event: Event, size: int) -> None:
-        """Queue a publication; it never waits. A full outbox closes the connection with 4508."""
-        if self.closed is not None or not self._accepted:
-            return
-        if self._outbox is not None and self._outbox.full:
-            self.start_close(SLOW_CONSUMER, "slow consumer", discard=True)
-        else:
-            self._queue(event, size)
+    @abstractmethod
+    def flush(self) -> None:
+        """Send on what is corked; never waits, never raises."""
 
     def start_close(self, code: int, reason: str, *, discard: bool = False) -> None:
         """Queue the close frame; nothing is sent after it. The first close counts, later ones do nothing."""
         if not is_close_code(code):
             raise ValueError(f"close({code}): no endpoint may send that close code; use 1000 or 3000 to 4999")
+        if self.closed is None and not self._accepted:
+            raise RuntimeError("The connection is not accepted yet: raise Deny to turn it away")
+        if not discard:
+            self.flush()
         if self.closed is not None:
             return
-        if not self._accepted:
-            raise RuntimeError("The connection is not accepted yet: raise Deny to turn it away")
         reason = cut_reason(reason)
         self.closed = CloseInfo(code, reason, "server")
-        if discard and self._outbox is not None:
-            self._outbox.clear()
+        if discard:
+            self._discard()
         self._release_senders()
-        self._queue({"type": "websocket.close", "code": code, "reason": reason}, 0)
-        self._wake()
+        self._send_close(code, reason)
         self.on_close()
 
     def turn_away(self, code: int, reason: str) -> None:
@@ -150,53 +128,35 @@ class Writer:
         elif self.turned_away is None:
             self.turned_away = CloseInfo(code, cut_reason(reason), "server")
 
+    @abstractmethod
     async def flushed(self) -> None:
         """Wait until what is queued is sent, for at most ``Limits.close`` seconds."""
-        if self._writer is not None and self._writer is not asyncio.current_task():
-            await asyncio.wait([self._writer], timeout=self.limits.close)
 
     def lost(self, close: CloseInfo) -> None:
         """Note that the client has left: nothing can be sent any more."""
         if self.closed is None or self.closed is LOST:
             self.closed = close
-        self._gone = True
-        if self._outbox is not None:
-            self._outbox.clear()
+        self._discard()
         self._release_senders()
-        if self._writer is not None:
-            self._wake()
 
+    @abstractmethod
     async def aclose(self) -> None:
-        """End the writer."""
-        if self.closed is None:
-            self.closed = CloseInfo(1006, by="server")
-        if self._writer is not None:
-            self._writer.cancel()
-            cancelled = await wait_for_end(self._writer, self.limits.close)
-            if cancelled is not None:
-                raise cancelled
+        """End whatever still sends."""
 
     def forget(self) -> None:
         """Let go of the callback, when all is over."""
         self.on_close = lambda: None
 
-    async def _transmit(self, event: Event) -> None:
-        """Hand one event to the server."""
-        try:
-            await within(self.limits.send, self._send(event))
-        except TimeoutError:
-            self._stalled()
-        except Exception as exc:
-            self._failed(exc)
+    @abstractmethod
+    def _send_close(self, code: int, reason: str) -> None:
+        """Send the close frame when what is queued before it is sent."""
 
-    async def _finish(self, sending: Coroutine[Any, Any, None], yielded: Any) -> None:
-        try:
-            async with asyncio.timeout(self.limits.send):
-                await resume(sending, yielded)
-        except TimeoutError:
-            self._stalled()
+    def _discard(self) -> None:
+        self.cork.clear()
+        if self._outbox is not None:
+            self._outbox.clear()
 
-    def _failed(self, exc: Exception) -> None:
+    def failed(self, exc: Exception) -> None:
         if isinstance(exc, OSError | RuntimeError):
             logger.debug("%r: sending failed, the client is taken for gone", self, exc_info=exc)
             self.lost(LOST)
@@ -207,43 +167,35 @@ class Writer:
         else:
             self.lost(LOST)
 
-    def _stalled(self) -> None:
+    def _too_slow(self) -> None:
+        """Give up a client that does not read."""
         if self.closed is None:
+            self.tally.slow += 1
             self.start_close(SLOW_CONSUMER, "slow consumer", discard=True)
 
-    def _queue(self, event: Event, size: int) -> None:
+    def _queue(self, item: Any, size: int) -> Outbox[Any]:
+        """Put a frame of this connection's own into the outbox."""
         if self._outbox is None:
             self._outbox = Outbox(self.limits.outbox_bytes, self.limits.outbox_frames)
-        self._outbox.push(event, size)
-        if not self._writing:
-            self._wake()
+        self._outbox.push(item, size)
+        return self._outbox
 
-    def _wake(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write_queued(), name="wsrouter writer")
-        elif self._wake_writer is not None and not self._wake_writer.done():
-            self._wake_writer.set_result(None)
-
-    async def _write_queued(self) -> None:
+    def _offer(self, run: Run, item: Any, size: int, key: Hashable) -> bool:
+        """Offer a publication to the outbox; false if that ended the connection."""
         outbox = self._outbox
-        assert outbox is not None, "the writer is started by the first event that is queued"
-        loop = asyncio.get_running_loop()
-        while True:
-            while outbox and not self._writing:
-                event = outbox.pop()
-                self._writing = True
-                try:
-                    await self._transmit(event)
-                finally:
-                    self._writing = False
-                if not outbox.full:
-                    self._release_senders()
-                if event["type"] == "websocket.close":
-                    return
-            if self._gone:
-                return
-            self._wake_writer = loop.create_future()
-            await self._wake_writer
+        if outbox is None:
+            outbox = self._outbox = Outbox(self.limits.outbox_bytes, self.limits.outbox_frames)
+        offered = outbox.offer(item, size, run.room or "", run.overflow, key)
+        if not offered:
+            self._too_slow()
+            return False
+        if offered.dropped or offered.superseded:
+            self.tally.dropped += offered.dropped
+            self.tally.superseded += offered.superseded
+        return True
+
+    def _gap(self, gap: Gap) -> Frame:
+        return self.codec.publication("$gap", to_json({"dropped": gap.dropped}), gap.room)
 
     async def _wait_below_bound(self) -> None:
         if self._below_bound is None:
@@ -252,7 +204,7 @@ class Writer:
             async with asyncio.timeout(self.limits.send):
                 await asyncio.shield(self._below_bound)
         except TimeoutError:
-            self._stalled()
+            self._too_slow()
 
     def _release_senders(self) -> None:
         if self._below_bound is not None:

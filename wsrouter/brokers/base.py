@@ -27,6 +27,9 @@ class Publication:
     frame: Frame | None = None
     """In a raw room: the frame as it goes out, in place of ``type`` and ``data``."""
 
+    key: str | None = None
+    """What the message is the newest value of, for rooms that keep the ``latest``."""
+
     exclude: frozenset[str] = frozenset()
     """Ids of the connections that do not get it."""
 

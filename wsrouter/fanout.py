@@ -1,0 +1,107 @@
+"""Fan-out: what many connections are sent within one iteration of the event loop is written together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+from time import perf_counter
+from typing import Final
+
+from wsrouter.connection import Connection
+from wsrouter.outbox import Overflow
+from wsrouter.rooms import Room
+from wsrouter.runs import Prepared, Run
+
+SLICE_SECONDS: Final = 0.01
+"""A large fan-out gives the loop back so often."""
+LOOK_EVERY: Final = 32
+"""After so many connections the clock is looked at."""
+
+
+class Cork:
+    """Holds back what is published until the event loop has gone around once, and then writes it.
+
+    What is sent to one connection keeps its order: publications wait on the connection (`Connection.cork`), and
+    whatever else is sent to it takes them along. Publications of one room that follow each other are one `Run`,
+    encoded, framed and joined once for all members.
+    """
+
+    __slots__ = ("_dirty", "_flushing", "_open")
+
+    def __init__(self) -> None:
+        self._dirty: deque[Connection] = deque()
+        self._open: list[Room[Connection]] = []
+        self._flushing = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits that whoever publishes should give the loop back."""
+        return self._flushing or any(room.run is not None and not room.run.open for room in self._open)
+
+    def publish(
+        self,
+        room: Room[Connection],
+        prepared: Prepared,
+        overflow: Overflow,
+        *,
+        compress: bool = False,
+        excluded: Collection[Connection] = (),
+    ) -> int:
+        """Send a publication to the members of a room as they are now, and return to how many.
+
+        Args:
+            room: who gets it.
+            prepared: what they get.
+            overflow: what happens to a member whose outbox is full.
+            compress: whether members that negotiated compression get it compressed.
+            excluded: members that do not get it.
+        """
+        run = room.run
+        if run is not None and run.open and not excluded:
+            run.add(prepared)
+            return run.holders
+        run = Run(prepared.room, overflow, compress)
+        members = [each for each in room.members if each not in excluded] if excluded else room.members
+        self.send(run, members)
+        run.add(prepared)
+        if excluded:
+            run.open = False
+        else:
+            room.run = run
+            self._open.append(room)
+        return run.holders
+
+    def send(self, run: Run, connections: Collection[Connection]) -> None:
+        """Put a run behind what some connections are sent already."""
+        dirty = self._dirty
+        if not dirty and connections:
+            asyncio.get_running_loop().call_soon(self._flush)
+        for connection in connections:
+            cork = connection.cork
+            if cork:
+                cork[-1].open = False
+            else:
+                dirty.append(connection)
+            cork.append(run)
+        run.holders = len(connections)
+
+    def _flush(self) -> None:
+        for room in self._open:
+            room.end_run()
+        self._open.clear()
+        dirty = self._dirty
+        until = perf_counter() + SLICE_SECONDS
+        looks = LOOK_EVERY
+        while dirty:
+            connection = dirty.popleft()
+            try:
+                connection.flush()
+            except Exception as exc:  # of a codec
+                connection.failed(exc)
+            looks -= 1
+            if not looks:
+                if perf_counter() > until:
+                    break
+                looks = LOOK_EVERY
+        self._flushing = bool(dirty)
+        if dirty:
+            asyncio.get_running_loop().call_soon(self._flush)

@@ -1,0 +1,162 @@
+"""A connection on any ASGI server: everything goes through ``send``."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Message as Event
+
+from wsrouter.codecs import Frame
+from wsrouter.connection import Connection
+from wsrouter.frames import CloseInfo, event_of, size_of
+from wsrouter.outbox import Gap
+from wsrouter.tasks import resume, wait_for_end, within
+from wsrouter.writer import TURN_SENDS
+
+
+class PortableConnection(Connection):
+    """Whoever finds nothing waiting sends for itself; everybody else queues.
+
+    A *writer* task sends what is queued; it is started when it is first needed, and then parked.
+    """
+
+    __slots__ = ("_gone", "_wake_writer", "_writer", "_writing")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._gone = False
+        self._writing = False
+        self._writer: asyncio.Task[None] | None = None
+        self._wake_writer: asyncio.Future[None] | None = None
+
+    async def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        self._writing = True
+        await super().accept(subprotocol, headers)
+        self._writing = False
+        if self._outbox:
+            self._wake()
+
+    async def write(self, frame: Frame) -> None:
+        if self.closed is not None:
+            await asyncio.sleep(0)  # a loop that does nothing but send would hold up everybody else
+            return
+        if not self._accepted:
+            raise RuntimeError("The connection is not accepted yet: guards and constructors can't send; on_connect can")
+        event: Event = {"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame}
+        if self.cork:
+            self.flush()
+        if self._writing or self._outbox:
+            if self._put(event, size_of(frame)):
+                await self._wait_below_bound()
+            return
+        self._writing = True
+        try:
+            sending = self._send(event)
+            try:
+                yielded = sending.send(None)
+            except StopIteration:
+                self._sends += 1
+                if self._sends % TURN_SENDS == 0:
+                    await asyncio.sleep(0)
+                return
+            await self._finish(sending, yielded)
+        except Exception as exc:
+            self.failed(exc)
+        finally:
+            self._writing = False
+            if self._outbox:
+                self._wake()
+
+    def reply(self, frame: Frame) -> None:
+        self.flush()
+        if not self._accepted:
+            return
+        if self._outbox is not None and self._outbox.full:
+            self._too_slow()
+        else:
+            self._put(event_of(frame), size_of(frame))
+
+    def flush(self) -> None:
+        if not self.cork:
+            return
+        runs, self.cork = self.cork, []
+        if self.closed is not None or not self._accepted:
+            return
+        for run in runs:
+            run.open = False
+            for (event, size), prepared in zip(run.events(self.codec), run.prepared, strict=True):
+                if not self._offer(run, event, size, prepared.key):
+                    return
+        if not self._writing:
+            self._wake()
+
+    async def flushed(self) -> None:
+        if self._writer is not None and self._writer is not asyncio.current_task():
+            await asyncio.wait([self._writer], timeout=self.limits.close)
+
+    def lost(self, close: CloseInfo) -> None:
+        super().lost(close)
+        self._gone = True
+        if self._writer is not None:
+            self._wake()
+
+    async def aclose(self) -> None:
+        if self.closed is None:
+            self.closed = CloseInfo(1006, by="server")
+        if self._writer is not None:
+            self._writer.cancel()
+            cancelled = await wait_for_end(self._writer, self.limits.close)
+            if cancelled is not None:
+                raise cancelled
+
+    def _send_close(self, code: int, reason: str) -> None:
+        self._queue({"type": "websocket.close", "code": code, "reason": reason}, 0)
+        self._wake()
+
+    def _put(self, event: Event, size: int) -> bool:
+        """Queue an event of this connection's own; true if the outbox is full now."""
+        if self.closed is not None:
+            return False
+        full = self._queue(event, size).full
+        if not self._writing:
+            self._wake()
+        return full
+
+    async def _finish(self, sending: Coroutine[Any, Any, None], yielded: Any) -> None:
+        try:
+            async with asyncio.timeout(self.limits.send):
+                await resume(sending, yielded)
+        except TimeoutError:
+            self._too_slow()
+
+    def _wake(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_queued(), name="wsrouter writer")
+        elif self._wake_writer is not None and not self._wake_writer.done():
+            self._wake_writer.set_result(None)
+
+    async def _write_queued(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None, "the writer is started by the first event that is queued"
+        loop = asyncio.get_running_loop()
+        while True:
+            while outbox and not self._writing:
+                item = outbox.pop()
+                event = event_of(self._gap(item)) if isinstance(item, Gap) else item
+                self._writing = True
+                try:
+                    await within(self.limits.send, self._send(event))
+                except TimeoutError:
+                    self._too_slow()
+                except Exception as exc:
+                    self.failed(exc)
+                finally:
+                    self._writing = False
+                if not outbox.full:
+                    self._release_senders()
+                if event["type"] == "websocket.close":
+                    return
+            if self._gone:
+                return
+            self._wake_writer = loop.create_future()
+            await self._wake_writer
