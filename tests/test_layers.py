@@ -43,6 +43,7 @@ LAYERS = [
     "wsrouter.presence",
     "wsrouter.history",
     "wsrouter.fanout",
+    "wsrouter.node",
     "wsrouter.hub",
     "wsrouter.annotations",
     "wsrouter._fastapi",

@@ -156,7 +156,7 @@ class Handshake:
         self._attempt.begin()
         if self._connection.turned_away is not None:
             raise _denial_of(self._connection.turned_away)
-        await self._chain.hub.recognise(self._connection)
+        await self._chain.hub.node.recognise(self._connection)
 
     def _check_end(self) -> None:
         """Settle who the user is, and deny if what says so has ended while guards and dependencies took their time."""

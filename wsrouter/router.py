@@ -229,7 +229,7 @@ def _endpoint(table: HandlerTable) -> Callable[[WebSocket], Any]:
 
     async def endpoint(websocket: WebSocket) -> None:
         chain = chain_of(websocket.scope["route"], table)
-        chain.hub.check_started()
+        chain.hub.node.check_started()
         if websocket.client_state is not WebSocketState.CONNECTING:
             raise ConfigurationError(
                 f"{table.cls.__qualname__}: a dependency outside wsrouter accepted the connection before its guards"

@@ -131,7 +131,7 @@ class Session:
 
     async def _enter(self, admitted: Admitted) -> None:
         try:
-            await self._chain.hub.enter(self._connection)
+            await self._chain.hub.node.enter(self._connection)
         except BaseException as exc:
             await unwind(admitted.stack, exc)
             raise
@@ -146,10 +146,10 @@ class Session:
         return await self._leave_hub() or cancelled
 
     async def _leave_hub(self) -> BaseException | None:
-        hub, connection = self._chain.hub, self._connection
+        node, connection = self._chain.hub.node, self._connection
         try:
-            if hub.knows(connection):
-                await shielded(hub.exit(connection), self._chain.limits.close)
+            if node.knows(connection):
+                await shielded(node.exit(connection), self._chain.limits.close)
         except asyncio.CancelledError as exc:
             return exc
         except Exception:
