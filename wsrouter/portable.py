@@ -1,7 +1,7 @@
 """A connection on any ASGI server: everything goes through ``send``."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from starlette.types import Message as Event
@@ -10,22 +10,25 @@ from wsrouter.codecs import Frame
 from wsrouter.connection import Connection
 from wsrouter.frames import CloseInfo, event_of, size_of
 from wsrouter.outbox import Gap
-from wsrouter.tasks import resume, wait_for_end, within
+from wsrouter.runs import Run
+from wsrouter.tasks import resume, wait_for_end
 from wsrouter.writer import TURN_SENDS
 
 
 class PortableConnection(Connection):
     """Whoever finds nothing waiting sends for itself; everybody else queues.
 
-    A *writer* task sends what is queued; it is started when it is first needed, and then parked.
+    A *writer* task sends what is queued; it is started when it is first needed, and then parked. Publications for
+    a client that keeps up are handed to it as they are, and enter the outbox only if it is still at work.
     """
 
-    __slots__ = ("_gone", "_wake_writer", "_writer", "_writing")
+    __slots__ = ("_gone", "_handed_over", "_wake_writer", "_writer", "_writing")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gone = False
         self._writing = False
+        self._handed_over: Sequence[Run] = ()
         self._writer: asyncio.Task[None] | None = None
         self._wake_writer: asyncio.Future[None] | None = None
 
@@ -44,8 +47,8 @@ class PortableConnection(Connection):
             raise RuntimeError("The connection is not accepted yet: guards and constructors can't send; on_connect can")
         event: Event = {"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame}
         if self.cork:
-            self.flush()
-        if self._writing or self._outbox:
+            self._enqueue_cork()
+        if self._writing or self._outbox or self._handed_over:
             if self._put(event, size_of(frame)):
                 await self._wait_below_bound()
             return
@@ -68,7 +71,7 @@ class PortableConnection(Connection):
                 self._wake()
 
     def reply(self, frame: Frame) -> None:
-        self.flush()
+        self._enqueue_cork()
         if not self._accepted:
             return
         if self._outbox is not None and self._outbox.full:
@@ -77,18 +80,11 @@ class PortableConnection(Connection):
             self._put(event_of(frame), size_of(frame))
 
     def flush(self) -> None:
-        if not self.cork:
-            return
-        runs, self.cork = self.cork, []
-        if self.closed is not None or not self._accepted:
-            return
-        for run in runs:
-            run.open = False
-            for (event, size), prepared in zip(run.events(self.codec), run.prepared, strict=True):
-                if not self._offer(run, event, size, prepared.key):
-                    return
-        if not self._writing:
+        if self.closed is None and not (self._writing or self._outbox or self._handed_over):
+            self._handed_over, self.cork = self.cork, []
             self._wake()
+        else:
+            self._enqueue_cork()
 
     async def flushed(self) -> None:
         if self._writer is not None and self._writer is not asyncio.current_task():
@@ -113,6 +109,23 @@ class PortableConnection(Connection):
         self._queue({"type": "websocket.close", "code": code, "reason": reason}, 0)
         self._wake()
 
+    def _discard(self) -> None:
+        super()._discard()
+        self._handed_over = ()
+
+    def _enqueue_cork(self) -> None:
+        """Move what is corked into the outbox, before what comes next."""
+        runs, self.cork = self.cork, []
+        for run in runs:
+            run.open = False
+            if self.closed is not None or not self._accepted:
+                continue
+            for (event, size), prepared in zip(run.events(self.codec), run.prepared, strict=True):
+                if not self._offer(run, event, size, prepared.key):
+                    return
+        if runs and not self._writing:
+            self._wake()
+
     def _put(self, event: Event, size: int) -> bool:
         """Queue an event of this connection's own; true if the outbox is full now."""
         if self.closed is not None:
@@ -131,32 +144,46 @@ class PortableConnection(Connection):
 
     def _wake(self) -> None:
         if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write_queued(), name="wsrouter writer")
+            self._writer = asyncio.get_running_loop().create_task(self._write(), name="wsrouter writer")
         elif self._wake_writer is not None and not self._wake_writer.done():
             self._wake_writer.set_result(None)
 
-    async def _write_queued(self) -> None:
-        outbox = self._outbox
-        assert outbox is not None, "the writer is started by the first event that is queued"
+    async def _write(self) -> None:
+        """Send what is handed over and what is queued, for as long as the connection lives."""
         loop = asyncio.get_running_loop()
         while True:
+            if not self._writing:
+                for run in self._handed_over:
+                    for event, _ in run.events(self.codec):
+                        if self._handed_over:  # else it was discarded meanwhile
+                            await self._transmit(event)
+                self._handed_over = ()
+            outbox = self._outbox
             while outbox and not self._writing:
                 item = outbox.pop()
                 event = event_of(self._gap(item)) if isinstance(item, Gap) else item
-                self._writing = True
-                try:
-                    await within(self.limits.send, self._send(event))
-                except TimeoutError:
-                    self._too_slow()
-                except Exception as exc:
-                    self.failed(exc)
-                finally:
-                    self._writing = False
+                await self._transmit(event)
                 if not outbox.full:
                     self._release_senders()
                 if event["type"] == "websocket.close":
                     return
             if self._gone:
                 return
+            if self._outbox is not outbox:
+                continue
             self._wake_writer = loop.create_future()
             await self._wake_writer
+
+    async def _transmit(self, event: Event) -> None:
+        self._writing = True
+        try:
+            sending = self._send(event)
+            try:
+                yielded = sending.send(None)
+            except StopIteration:
+                return
+            await self._finish(sending, yielded)
+        except Exception as exc:
+            self.failed(exc)
+        finally:
+            self._writing = False
