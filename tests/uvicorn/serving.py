@@ -1,0 +1,90 @@
+"""What the tests of the protocol class share: applications that keep a record, clients that write bytes, and TLS."""
+
+import asyncio
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
+
+from tests.wire import RawClient
+from wsrouter.transports import EXTENSION, DirectTransport
+
+OURS: Final = "wsrouter.uvicorn:WebSocketProtocol"
+STOCK: Final = "websockets-sansio"
+
+
+@dataclass
+class Recorder:
+    """An application that accepts, and keeps what it receives until the client is gone; it echoes on demand."""
+
+    echoes: bool = False
+    accepts: bool = True
+    events: list[Event] = field(default_factory=list)
+    scope: Scope = field(default_factory=dict)
+    transport: DirectTransport | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await receive()
+            self.scope = scope
+            await send({"type": "websocket.accept"})
+            extension: Any = scope["extensions"].get(EXTENSION)
+            self.transport = extension["transport"] if extension else None
+            self.opened.set()
+            while True:
+                event = await receive()
+                self.events.append(event)
+                if event["type"] == "websocket.disconnect":
+                    return
+                if self.echoes:
+                    data = {key: event[key] for key in ("text", "bytes") if key in event}
+                    await send({"type": "websocket.send", **data})
+        finally:
+            self.ended.set()
+
+    @property
+    def direct(self) -> DirectTransport:
+        """The transport of the last connection."""
+        assert self.transport is not None
+        return self.transport
+
+
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\1\2\3\4"
+) -> bytes:
+    """Return a frame of a client: masked, unless ``mask`` is ``None``."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    masked = 0 if mask is None else 0x80
+    if len(payload) < 126:
+        head = bytes([first, masked | len(payload)])
+    elif len(payload) < 65_536:
+        head = bytes([first, masked | 126]) + struct.pack("!H", len(payload))
+    else:
+        head = bytes([first, masked | 127]) + struct.pack("!Q", len(payload))
+    if mask is None:
+        return head + payload
+    return head + mask + bytes(each ^ mask[place % 4] for place, each in enumerate(payload))
+
+
+def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
+    """Return a client's close frame."""
+    return frame(8, b"" if code is None else struct.pack("!H", code) + reason)
+
+
+async def frames_until_end(client: RawClient) -> list[tuple[int, bytes]]:
+    """Return opcode and payload of all frames that come until the server ends the connection."""
+    data = await client.end()
+    found: list[tuple[int, bytes]] = []
+    while data:
+        length, begin = data[1], 2
+        if length == 126:
+            length, begin = int.from_bytes(data[2:4]), 4
+        elif length == 127:
+            length, begin = int.from_bytes(data[2:10]), 10
+        found.append((data[0], data[begin : begin + length]))
+        data = data[begin + length :]
+    return found
