@@ -59,6 +59,7 @@ LAYERS = [
     "wsrouter.plans",
     "wsrouter.injection",
     "wsrouter.handler",
+    "wsrouter.client_rooms",
     "wsrouter.table",
     "wsrouter.guards.origins",
     "wsrouter.guards.places",

@@ -90,6 +90,8 @@ class WebSocketHandler:
     subprotocols: ClassVar[Sequence[str]] = ()
     """What a raw handler speaks (RFC 6455, section 1.9): the first that the client offers of them is accepted, see
     `Connection.subprotocol`. Others speak what the router's codecs do."""
+    client_rooms: ClassVar[Sequence[str]] = ()
+    """Names of rooms that clients may join and leave by themselves with ``$join`` and ``$leave``; ``*`` is any text."""
     max_in_flight: ClassVar[int] = 1
     """How many messages are handled at once; above 1 replies come in the order in which they are ready."""
     cancel_on_disconnect: ClassVar[bool] = False
@@ -116,6 +118,13 @@ class WebSocketHandler:
 
         The annotation of its first parameter decides how a frame is read: ``str`` a text frame, ``bytes`` a
         binary frame, `Envelope` what no `on` method claims, anything else the JSON of the whole frame.
+        """
+        return _NOTHING
+
+    def on_join(self, *args: Any, **kwargs: Any) -> Any:
+        """Called with the name of a room before a client's ``$join`` makes it a member; may raise `Deny`.
+
+        It runs for rooms that ``client_rooms`` allows, and not when the server itself joins a client.
         """
         return _NOTHING
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic.types import Discriminator
 
 from wsrouter.annotations import parameters_of, unfolded
+from wsrouter.client_rooms import asked, checked_patterns
 from wsrouter.codecs import Frame, Schema, adapter, dump, is_message
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import checked
@@ -74,6 +75,11 @@ class HandlerTable:
                     )
                 self.methods[tag] = method
                 payloads[tag] = payload
+        on_join = self._hook("on_join", skip=2)
+        patterns = checked_patterns(cls)
+        for tag, answer in asked(cls, patterns, None if on_join is None else on_join.needs).items():
+            self.methods[tag] = Method(answer.function, answer.needs, tag)
+            payloads[tag] = answer.payload
         self.on_connect = self._hook("on_connect", skip=1)
         self.on_disconnect = self._hook("on_disconnect", skip=1)
         if self.on_disconnect is not None and self.on_disconnect.kind.yields:
