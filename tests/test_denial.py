@@ -16,7 +16,9 @@ from websockets.http11 import Response
 from websockets.typing import Origin, Subprotocol
 
 from tests.support import Server, connect, eventually, serve
+from tests.wire import RawClient
 from wsrouter import Deny, Disconnect, Limits, WebSocketError, WebSocketHandler, WebSocketRouter
+from wsrouter.guards import ConnectionLimit
 
 ServerName = Literal["uvicorn", "hypercorn"]
 each_server = pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])
@@ -494,3 +496,21 @@ async def test_dependencies_of_include_router_deny_before_any_guard(server_name:
         assert ran == ["of FastAPI"]
         async with connect(server, "/?how=none"):
             assert ran == ["of FastAPI", "of FastAPI", "guard"]
+
+
+async def test_a_denied_socket_counts_until_it_is_gone() -> None:
+    """A client that was closed in mode `close` and does not go keeps its place, until its socket is aborted."""
+    places = ConnectionLimit(total=1)
+    router = WebSocketRouter(guards=[places, refuse], reject="close", limits=Limits(close=0.5))
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+    async with (
+        serve(app, ws="wsrouter.uvicorn:WebSocketProtocol") as server,
+        RawClient(server) as stays,
+    ):
+        assert await stays.handshake("/?how=403") == 101
+        assert (await closed(server, "/?how=403"))[0] == 4529
+        assert (await stays.end())[2:4] == (4403).to_bytes(2, "big")
+        await eventually(lambda: places.stats().taken == 0)
+        assert (await closed(server, "/?how=403"))[0] == 4403

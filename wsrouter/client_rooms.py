@@ -97,7 +97,7 @@ def checked_patterns(cls: type[WebSocketHandler]) -> Sequence[str]:
     given: Any = cls.client_rooms
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ConfigurationError(f"{cls.__qualname__}.client_rooms = {given!r}: expected a list, such as ['news:*']")
-    names: list[Any] = [*given]  # pyright: ignore[reportUnknownArgumentType] # what a user wrote
+    names: list[Any] = [*given]
     for name in names:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"{cls.__qualname__}.client_rooms: {name!r} is no name or pattern of rooms")

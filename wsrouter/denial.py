@@ -23,6 +23,7 @@ from wsrouter.errors import (
     status_of,
 )
 from wsrouter.outcome import strongest
+from wsrouter.transports import DirectTransport
 
 logger = logging.getLogger("wsrouter")
 
@@ -52,19 +53,37 @@ def denial_of(exc: BaseException) -> Deny:
     return Deny(503 if isinstance(exc, BrokerError) else 500)
 
 
-async def deny(denial: Deny, reject: Reject, scope: Scope, send: Send, subprotocol: str | None) -> None:
-    """Answer a handshake with a denial.
+def closes(reject: Reject, scope: Scope) -> bool:
+    """Whether a denied connection is accepted and closed: in mode ``auto`` one with an ``Origin`` header is."""
+    return reject == "close" or (reject == "auto" and any(name == b"origin" for name, _ in scope["headers"]))
 
-    ``http`` sends the HTTP response where the server offers ``websocket.http.response``, else a plain close
-    (HTTP 403 on every server); ``close`` accepts and closes at once with the code, which a browser can
-    read; ``auto`` is ``close`` for a request with an ``Origin`` header.
+
+async def accept_and_close(
+    denial: Deny, send: Send, subprotocol: str | None, transport: DirectTransport | None, timeout: float
+) -> None:
+    """Answer a handshake with a denial that a browser can read: accept it, and close at once with the code.
+
+    Args:
+        denial: what it is.
+        send: the ASGI ``send``.
+        subprotocol: what was chosen of those that the client offers.
+        transport: the way to the socket, if there is one.
+        timeout: seconds after which a socket that can be reached is aborted.
     """
-    if reject == "auto":
-        reject = "close" if any(name == b"origin" for name, _ in scope["headers"]) else "http"
-    if reject == "close":
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-        await send({"type": "websocket.close", "code": denial.code, "reason": cut_reason(denial.reason)})
-    elif "websocket.http.response" in (scope.get("extensions") or {}):
+    reason = cut_reason(denial.reason)
+    await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+    if transport is None:
+        await send({"type": "websocket.close", "code": denial.code, "reason": reason})
+    else:
+        transport.close(denial.code, reason, timeout)
+
+
+async def refuse(denial: Deny, scope: Scope, send: Send) -> None:
+    """Answer a handshake with the HTTP response of a denial.
+
+    Where the server does not offer ``websocket.http.response`` it is a plain close: HTTP 403 on every server.
+    """
+    if "websocket.http.response" in (scope.get("extensions") or {}):
         body = _body(denial)
         headers = _headers(denial.headers or {}, body)
         await send({"type": "websocket.http.response.start", "status": denial.status, "headers": headers})

@@ -14,14 +14,15 @@ from wsrouter._fastapi import overrides_of
 from wsrouter.calls import Attempt, Cause
 from wsrouter.chain import Chain
 from wsrouter.connection import Connection
-from wsrouter.denial import denial_of, deny
-from wsrouter.errors import Deny, denial_status
+from wsrouter.denial import accept_and_close, closes, denial_of, refuse
+from wsrouter.errors import Deny, cut_reason, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.identity import AMBIENT, EXPIRED, end_of, found, settle
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
 from wsrouter.tasks import current_task, drive, within
+from wsrouter.transports import transport_of
 
 logger = logging.getLogger("wsrouter")
 
@@ -45,36 +46,44 @@ class Handshake:
         connection: the connection.
         scope: the connection scope.
         send: the ASGI ``send``.
+        suspended: called when the handshake has to wait for something.
     """
 
-    def __init__(self, chain: Chain, connection: Connection, scope: ConnectionScope, send: Send) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        connection: Connection,
+        scope: ConnectionScope,
+        send: Send,
+        suspended: Callable[[], object],
+    ) -> None:
         self._chain = chain
         self._connection = connection
         self._scope = scope
         self._send: Send = send
+        self._suspended = suspended
         self._attempt = Attempt()
         self._attempt.task = current_task()
         self._deadline = 0.0
         self._failed = False
         self._left = False
+        self._gone: asyncio.Future[None] | None = None
 
     def left(self) -> None:
         """Note that the client has left: what is under way ends."""
         self._left = True
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
         self._interrupt("ended")
 
-    async def run(self, suspended: Callable[[], object]) -> Admitted | None:
-        """Return what is needed to serve the connection, ``None`` if it was turned away or has left.
-
-        Args:
-            suspended: called once if the handshake has to wait for something.
-        """
+    async def run(self) -> Admitted | None:
+        """Return what is needed to serve the connection, ``None`` if it was turned away or has left."""
         attempt = self._attempt
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + self._chain.limits.handshake
         timer = loop.call_at(self._deadline, self._interrupt, "timeout")
         try:
-            admitted = await drive(self._prepare(), suspended)
+            admitted = await drive(self._prepare(), self._suspended)
         except (Exception, asyncio.CancelledError) as exc:
             attempt.end()
             if isinstance(exc, asyncio.CancelledError) and attempt.cause is None:
@@ -200,17 +209,40 @@ class Handshake:
         if self._left:
             await self._hang_up()
             return
+        connection = self._connection
+        close = closes(self._chain.reject, connection.scope)
+        if not close:
+            await self._let_go(exc)
+        try:
+            if close:
+                timeout = self._chain.limits.close
+                transport = transport_of(connection.scope) if self._chain.direct else None
+                answer = accept_and_close(denial, self._send, connection.subprotocol, transport, timeout)
+            else:
+                answer = refuse(denial, connection.scope, self._send)
+            await within(self._chain.limits.close, answer)
+        except (OSError, TimeoutError):
+            logger.debug("%r: the client left before it was denied", connection)
+        if close:
+            connection.closed = CloseInfo(denial.code, cut_reason(denial.reason), "server")
+            await self._until_gone()
+            await self._let_go(exc)
+
+    async def _let_go(self, exc: BaseException) -> None:
+        """Release what guards hold of a connection that is turned away."""
         stack, self._scope.stack = self._scope.stack, None
         try:
             await self._unwind(stack, exc)
         except Exception as raised:
             if raised is not exc:
                 logger.exception("A guard failed while it let go of a denied connection")
-        try:
-            answer = deny(denial, self._chain.reject, self._connection.scope, self._send, self._connection.subprotocol)
-            await within(self._chain.limits.close, answer)
-        except (OSError, TimeoutError):
-            logger.debug("%r: the client left before it was denied", self._connection)
+
+    async def _until_gone(self) -> None:
+        """Wait until the socket is gone: it counts against limits until then."""
+        if not self._left:
+            self._suspended()
+            self._gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._gone], timeout=self._chain.limits.close)
 
     async def _hang_up(self) -> None:
         """Tell the server that nothing will be answered to a client that has left."""

@@ -86,7 +86,7 @@ class Session:
             failed=self._unreadable,
         )
         self._work = Work(chain, self._connection, self._inbox, self._intake.done)
-        self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send)
+        self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send, self._inbox.suspended)
         self._drain: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
@@ -94,7 +94,7 @@ class Session:
         """Serve the connection to its end."""
         assert self._handshake is not None, "a session runs once"
         try:
-            admitted = await self._handshake.run(self._inbox.suspended)
+            admitted = await self._handshake.run()
             self._handshake = None
             if admitted is not None:
                 await self._serve(admitted)
