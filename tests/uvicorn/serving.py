@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
+from websockets.utils import apply_mask
 
 from tests.wire import RawClient
 from wsrouter.transports import EXTENSION, DirectTransport
@@ -21,8 +22,8 @@ class Recorder:
 
     echoes: bool = False
     accepts: bool = True
-    events: list[Event] = field(default_factory=list)
-    scope: Scope = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list[Event])
+    scope: Scope = field(default_factory=dict[str, Any])
     transport: DirectTransport | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,7 +68,7 @@ def frame(
         head = bytes([first, masked | 127]) + struct.pack("!Q", len(payload))
     if mask is None:
         return head + payload
-    return head + mask + bytes(each ^ mask[place % 4] for place, each in enumerate(payload))
+    return head + mask + apply_mask(payload, mask)
 
 
 def close(code: int | None = 1000, reason: bytes = b"") -> bytes:

@@ -102,6 +102,8 @@ class Link(asyncio.Protocol):
         self._abort_in(self.close_timeout)
 
     def data_received(self, data: bytes) -> None:
+        if self._state is State.ENDED:
+            return
         if self._reader is None:
             self._handshake(data)
         else:
@@ -175,14 +177,18 @@ class Link(asyncio.Protocol):
                 self._stop_flow()
                 self.loop.call_soon(self._advance)
         except Violation as violation:
-            self._end(Close(violation.code, violation.reason))
+            self._end(Close(violation.code, violation.reason), linger=True)
             return
         self._answer_pings()
 
     def _caught_up(self) -> None:
         if self._state is State.LOST:
             self._end(Close(1006, ""))
-        elif not self._flowing:
+        else:
+            self._resume_flow()
+
+    def _resume_flow(self) -> None:
+        if not self._flowing:
             self._flowing = True
             self.transport.resume_reading()
 
@@ -253,12 +259,12 @@ class Link(asyncio.Protocol):
         if not self._lost:
             self.transport.abort()
 
-    def _end(self, close: Close) -> None:
+    def _end(self, close: Close, *, linger: bool = False) -> None:
         """End after the client's close frame, or instead of it: tell both sides, and let go of the socket."""
         if self._state is State.OPEN:
             self._write_close(close)
         self._arrivals.end(close.code, close.reason)
-        self._hang_up()
+        self._hang_up(linger=linger)
 
     def _keepalive_expired(self) -> None:
         self._write_close(Close(1011, "keepalive ping timeout"))
@@ -274,13 +280,23 @@ class Link(asyncio.Protocol):
             self._state = State.ENDED
             self._arrivals.end(1006)
 
-    def _hang_up(self) -> None:
-        """Close the socket when all has left that is written; abort it if that takes too long."""
+    def _hang_up(self, *, linger: bool = False) -> None:
+        """Close the socket when all has left that is written; abort it if that takes too long.
+
+        Args:
+            linger: wait for the client to close, because it may be sending: what the kernel has received for a
+                socket that is closed makes it forget what it has still to send, our last words.
+        """
         self._state = State.ENDED
         self._stop_sending()
-        if not self._lost:
+        if self._lost:
+            return
+        self._abort_in(self.close_timeout)
+        if linger and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._resume_flow()
+        else:
             self.transport.close()
-            self._abort_in(self.close_timeout)
 
     def _write_close(self, close: Close) -> None:
         self._answer_pings()

@@ -221,7 +221,7 @@ class WebSocketProtocol(Link):
         self._answered()
         self.transport.write(response)
         self._arrivals.end(1006)
-        self._hang_up()
+        self._hang_up(linger=True)
 
     def _answered(self) -> None:
         self._upgrade = self._denial = None

@@ -85,6 +85,7 @@ class FrameReader:
         self._compressed = False
         self._fragments: list[bytes] | None = None
         self._size = 0
+        """Of the fragments so far."""
 
     @property
     def unread(self) -> int:
@@ -126,7 +127,7 @@ class FrameReader:
                 if fed < begin:
                     return None
                 length = int.from_bytes(buffer[at + 2 : begin - 4])
-                if length > self._max_size:
+                if length > self._max_size - self._size:
                     raise self._too_large()
             end = begin + length
             if fed < end:
@@ -178,7 +179,7 @@ class FrameReader:
         """Return the message of which this is the last frame, ``None`` if it is not."""
         if first & OPCODE:
             self._opcode, self._compressed = first & OPCODE, bool(first & RSV1)
-            self._fragments, self._size = [], 0
+            self._fragments = []
         fragments, fin = self._fragments, bool(first & FIN)
         assert fragments is not None
         if self._compressed:
@@ -191,7 +192,7 @@ class FrameReader:
             if len(fragments) >= self._max_fragments:
                 raise Violation(1008, f"over the limit of {self._max_fragments} fragments")
             return None
-        opcode, self._opcode, self._fragments = self._opcode, 0, None
+        opcode, self._opcode, self._fragments, self._size = self._opcode, 0, None, 0
         return _message(opcode, fragments[0] if len(fragments) == 1 else b"".join(fragments))
 
     def _inflate(self, frame: Frame) -> bytes:
