@@ -38,6 +38,7 @@ LAYERS = [
     "wsrouter.uvicorn.upgrade",
     "wsrouter.uvicorn.keepalive",
     "wsrouter.uvicorn.arrivals",
+    "wsrouter.uvicorn.sending",
     "wsrouter.uvicorn.link",
     "wsrouter.uvicorn.protocol",
     "wsrouter.uvicorn",

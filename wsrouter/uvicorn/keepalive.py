@@ -36,6 +36,11 @@ class Keepalive:
         self._sent_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a ping is followed by a wait for its pong, so that there is never more than one."""
+        return self._timeout is not None
+
     def start(self) -> None:
         """Send the first ping when the interval has passed."""
         if self._interval > 0:

@@ -1,31 +1,23 @@
-"""One socket that speaks WebSocket (RFC 6455): reads in slices, answers pings, closes, and never waits for ever."""
+"""One socket that speaks WebSocket (RFC 6455): reads in slices, and ends in every case."""
 
 import asyncio
 import struct
-from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Final
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Opcode
-from websockets.frames import Frame as WireFrame
 
-from wsrouter.codecs import Frame
 from wsrouter.errors import cut_reason, is_close_code
-from wsrouter.transports import framed
 from wsrouter.uvicorn.arrivals import MAX_BYTES, Arrivals
 from wsrouter.uvicorn.keepalive import Keepalive
-from wsrouter.uvicorn.reader import FIN, FrameReader, Ping, Pong, Violation
+from wsrouter.uvicorn.reader import FrameReader, Ping, Pong, Violation
+from wsrouter.uvicorn.sending import Sender, control
 
-HIGH_WATER: Final = 65_536
-LOW_WATER: Final = 16_384
-"""Bytes that wait for the kernel: above the first nothing more is to be written, until they are below the second."""
 SLICE: Final = 128
 """Frames that are handled before the event loop gets its turn."""
 NO_STATUS: Final = 1005
 """Stands for a close frame without a code (RFC 6455, section 7.1.5)."""
-COMPRESSED_FROM: Final = 1024
-"""Bytes. A smaller message is not worth it: without context takeover there is nothing to refer to."""
 
 
 class State(Enum):
@@ -42,8 +34,8 @@ class State(Enum):
     """Nothing is read or written any more."""
 
 
-class Link(asyncio.Protocol):
-    """A `DirectTransport`, and the reading half beside it.
+class Link(Sender):
+    """Reads what a client sends, keeps the connection alive, and ends it.
 
     Args:
         loop: the event loop.
@@ -63,15 +55,10 @@ class Link(asyncio.Protocol):
         ping_interval: float | None,
         ping_timeout: float | None,
     ) -> None:
-        self.loop = loop
-        self.transport: asyncio.Transport
-        self.paused = True
-        self.write: Callable[[bytes], None] = _drop
-        self.window_bits: int | None = None
+        super().__init__(loop)
         self._state = State.CONNECTING
         self._lost = False
         self._max_size = max_size
-        self._deflate: PerMessageDeflate | None = None
         self._reader: FrameReader | None = None
         self._arrivals = Arrivals(loop, self._unhold)
         self._flowing = True
@@ -79,16 +66,7 @@ class Link(asyncio.Protocol):
         self._held = False
         """Whether the reader waits until the application has received what it has."""
         self._keepalive = Keepalive(loop, ping_interval, ping_timeout, ping=self._ping, expired=self._keepalive_expired)
-        self._pings: list[bytes] = []
-        """Payloads of those that are not answered yet."""
-        self._resumed: Callable[[], object] | None = None
-        self._drained: asyncio.Future[None] | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        # Over TLS, asyncio's own limit is 512 KiB.
-        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -111,38 +89,20 @@ class Link(asyncio.Protocol):
             if self._flowing:
                 self._advance()
 
-    def pause_writing(self) -> None:
-        self.paused = True
-
-    def resume_writing(self) -> None:
-        if self._state is not State.OPEN:
-            return
-        self.paused = False
-        self._answer_pings()
-        self._wake_senders()
-        if self._resumed is not None:
-            self._resumed()
-
     def _handshake(self, data: bytes) -> None:
         """Read the request, and answer it or have it answered."""
         raise NotImplementedError
 
     def _expect_frames(self, deflate: PerMessageDeflate | None) -> None:
         """Take what comes from now on for frames; they are handled when the link is open."""
-        self._deflate = deflate
         self._reader = FrameReader(self._max_size, self.max_fragments, deflate)
 
-    def _open(self) -> None:
+    def _open(self, deflate: PerMessageDeflate | None) -> None:
         """Begin with frames, in both directions."""
         self._state = State.OPEN
-        self.paused = False
-        self.write = self.transport.write
-        if self._deflate is not None:
-            self.window_bits = self._deflate.local_max_window_bits
+        self._start_sending(deflate)
         self._keepalive.start()
-        self.loop.call_soon(self._advance)
-
-    # Reading
+        self._advance()
 
     def _advance(self) -> None:
         """Handle what was read, one slice of it before the event loop gets its turn."""
@@ -203,50 +163,6 @@ class Link(asyncio.Protocol):
             self._held = False
             self.loop.call_soon(self._advance)
 
-    # Writing
-
-    def attach(self, resumed: Callable[[], object]) -> None:
-        self._resumed = resumed
-
-    def frame(self, frame: Frame) -> bytes:
-        if self._deflate is None or len(frame) < COMPRESSED_FROM:
-            return framed(frame)
-        opcode, payload = (Opcode.TEXT, frame.encode()) if isinstance(frame, str) else (Opcode.BINARY, frame)
-        compressed = WireFrame(opcode, payload).serialize(mask=False, extensions=[self._deflate])
-        return compressed if len(compressed) < len(payload) else framed(frame)
-
-    def buffered(self) -> int:
-        return self.transport.get_write_buffer_size()
-
-    async def _drain(self) -> None:
-        """Return when more may be written, or never will be."""
-        while self.paused and self._state is State.OPEN:
-            if self._drained is None:
-                self._drained = self.loop.create_future()
-            await asyncio.wait([self._drained])
-
-    def _wake_senders(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None:
-            drained.set_result(None)
-
-    def _ping(self, payload: bytes) -> None:
-        if not self.paused:
-            self.write(_control(Opcode.PING, payload))
-
-    def _answer_pings(self) -> None:
-        """Answer every ping, or the last one if the client does not even take answers (RFC 6455, section 5.5.3)."""
-        if not self._pings:
-            return
-        if self.paused:
-            del self._pings[:-1]
-        else:
-            pongs = b"".join(_control(Opcode.PONG, payload) for payload in self._pings)
-            self._pings.clear()
-            self.write(pongs)
-
-    # The end
-
     def close(self, code: int, reason: str, timeout: float) -> None:
         if self._state is not State.OPEN:
             return
@@ -265,6 +181,10 @@ class Link(asyncio.Protocol):
             self._write_close(close)
         self._arrivals.end(close.code, close.reason)
         self._hang_up(linger=linger)
+
+    def _ping(self, payload: bytes) -> None:
+        if not self.paused or self._keepalive.waits:
+            self.write(control(Opcode.PING, payload))
 
     def _keepalive_expired(self) -> None:
         self._write_close(Close(1011, "keepalive ping timeout"))
@@ -301,25 +221,13 @@ class Link(asyncio.Protocol):
     def _write_close(self, close: Close) -> None:
         self._answer_pings()
         payload = b"" if close.code == NO_STATUS else struct.pack("!H", close.code) + close.reason.encode()
-        self.write(_control(Opcode.CLOSE, payload))
+        self.write(control(Opcode.CLOSE, payload))
         self._stop_sending()
 
     def _stop_sending(self) -> None:
         self._keepalive.stop()
-        self.paused = True
-        self.write = _drop
-        self._pings.clear()
-        self._wake_senders()
+        super()._stop_sending()
 
     def _abort_in(self, timeout: float) -> None:
         if self._abort_timer is None and not self._lost:
             self._abort_timer = self.loop.call_later(timeout, self.abort)
-
-
-def _control(opcode: Opcode, payload: bytes) -> bytes:
-    """Return a control frame."""
-    return bytes((FIN | opcode, len(payload))) + payload
-
-
-def _drop(data: bytes) -> None:
-    """Take the place of a transport's ``write`` where nothing is to be written."""

@@ -185,7 +185,7 @@ class WebSocketProtocol(Link):
             self._answered()
             self._accepted = True
             self.transport.write(response)
-            self._open()
+            self._open(upgrade.deflate)
         elif kind == "websocket.close":
             self._log("403")
             self._app_ended = True

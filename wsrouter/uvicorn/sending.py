@@ -1,0 +1,117 @@
+"""The writing half of a socket: whole frames, compressed where that pays, and held back while the client is slow."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+
+from wsrouter.codecs import Frame
+from wsrouter.transports import framed
+from wsrouter.uvicorn.reader import FIN
+
+HIGH_WATER: Final = 65_536
+LOW_WATER: Final = 16_384
+"""Bytes that wait for the kernel: above the first nothing more is to be written, until they are below the second."""
+COMPRESSED_FROM: Final = 1024
+"""Bytes. A smaller message is not worth it: without context takeover there is nothing to refer to."""
+
+
+class Sender(asyncio.Protocol):
+    """What writes to a socket; nothing leaves before `_start_sending` and after `_stop_sending`.
+
+    Args:
+        loop: the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.transport: asyncio.Transport
+        self.paused = True
+        self.write: Callable[[bytes], None] = _drop
+        self.window_bits: int | None = None
+        self._sending = False
+        self._deflate: PerMessageDeflate | None = None
+        self._resumed: Callable[[], object] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._pings: list[bytes] = []
+        """Payloads of those that are not answered yet."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        # Over TLS, asyncio's own limit is 512 KiB.
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        if not self._sending:
+            return
+        self.paused = False
+        self._answer_pings()
+        if not self.paused:
+            self._wake_senders()
+            if self._resumed is not None:
+                self._resumed()
+
+    def attach(self, resumed: Callable[[], object]) -> None:
+        self._resumed = resumed
+
+    def frame(self, frame: Frame) -> bytes:
+        if self._deflate is None or len(frame) < COMPRESSED_FROM:
+            return framed(frame)
+        opcode, payload = (Opcode.TEXT, frame.encode()) if isinstance(frame, str) else (Opcode.BINARY, frame)
+        compressed = WireFrame(opcode, payload).serialize(mask=False, extensions=[self._deflate])
+        return compressed if len(compressed) < len(payload) else framed(frame)
+
+    def buffered(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def _start_sending(self, deflate: PerMessageDeflate | None) -> None:
+        self._sending = True
+        self.paused = False
+        self.write = self.transport.write
+        self._deflate = deflate
+        self.window_bits = None if deflate is None else deflate.local_max_window_bits
+
+    def _stop_sending(self) -> None:
+        self._sending = False
+        self.paused = True
+        self.write = _drop
+        self._pings.clear()
+        self._wake_senders()
+
+    async def _drain(self) -> None:
+        """Return when more may be written, or nothing ever will be."""
+        while self.paused and self._sending:
+            if self._drained is None:
+                self._drained = self.loop.create_future()
+            await asyncio.wait([self._drained])
+
+    def _wake_senders(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.set_result(None)
+
+    def _answer_pings(self) -> None:
+        """Answer every ping, or the last one if the client does not even take answers (RFC 6455, section 5.5.3)."""
+        if not self._pings:
+            return
+        if self.paused:
+            del self._pings[:-1]
+        else:
+            pongs = b"".join(control(Opcode.PONG, payload) for payload in self._pings)
+            self._pings.clear()
+            self.write(pongs)
+
+
+def control(opcode: Opcode, payload: bytes) -> bytes:
+    """Return a control frame; its payload has at most 125 bytes."""
+    return bytes((FIN | opcode, len(payload))) + payload
+
+
+def _drop(data: bytes) -> None:
+    """Take the place of a transport's ``write`` where nothing is to be written."""
