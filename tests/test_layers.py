@@ -34,6 +34,7 @@ LAYERS = [
     "wsrouter.identity",
     "wsrouter.metering",
     "wsrouter.rates",
+    "wsrouter.uvicorn.requirements",
     "wsrouter.uvicorn.reader",
     "wsrouter.uvicorn.upgrade",
     "wsrouter.uvicorn.keepalive",
