@@ -1,14 +1,16 @@
 """What the tests of the protocol class share: applications that keep a record, clients that write bytes, and TLS."""
 
 import asyncio
+import ssl
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 from websockets.utils import apply_mask
 
+from tests.support import Server
 from tests.wire import RawClient
 from wsrouter.transports import EXTENSION, DirectTransport
 
@@ -89,3 +91,43 @@ async def frames_until_end(client: RawClient) -> list[tuple[int, bytes]]:
         found.append((data[0], data[begin : begin + length]))
         data = data[begin + length :]
     return found
+
+
+class StalledClient(RawClient):
+    """A client that reads nothing of its own accord, and takes little from the network; over TLS if it is told to."""
+
+    def __init__(self, server: Server, trust: ssl.SSLContext | None = None) -> None:
+        super().__init__(server)
+        self._port = server.port
+        self._trust = trust
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._trust, limit=1024)
+        return self
+
+    async def read(self, number: int) -> bytes:
+        """Return so many bytes."""
+        async with asyncio.timeout(20):
+            return await self._reader.readexactly(number)
+
+    async def drain(self) -> None:
+        """Wait until the server has taken what was sent, as far as it takes any."""
+        await self._writer.drain()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the server does not take."""
+        return self._writer.transport.get_write_buffer_size()
+
+    def half_close(self) -> None:
+        """Send FIN, and nothing more."""
+        self._writer.write_eof()
+
+
+def fill(transport: DirectTransport, frame: bytes) -> int:
+    """Write a frame again and again until the transport is paused, and return how often."""
+    count = 0
+    while not transport.paused:
+        transport.write(frame)
+        count += 1
+    return count
