@@ -1,17 +1,13 @@
 """``python -m examples.chat``: serves the chat until Ctrl+C."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
-from rich.console import Console
-from rich.text import Text
 
 from examples.chat.app import create_app
-from examples.serving import EVERYWHERE, address, fail, listen, origins
+from examples.serving import EVERYWHERE, fail, listen, origins, run
 from wsrouter import ConfigurationError
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, see --origin.")]
@@ -27,8 +23,6 @@ Origin = Annotated[
         show_default="127.0.0.1 and localhost, at the port",
     ),
 ]
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def main(
@@ -46,13 +40,10 @@ def main(
         app = create_app(database, origins=origins(listener, origin or ()), key=os.environ.get("CHAT_KEY"))
     except ConfigurationError as error:
         fail(str(error))
-    # Without a timeout, a stop or a restart would wait for every open connection.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-    console.print("The chat is at", Text(address(listener), style="bold cyan"), "(Ctrl+C stops it).")
+    notes: list[str] = []
     if host in EVERYWHERE and not origin:
-        console.print("Other machines may read the page but not chat: say how they reach it, with --origin.")
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        notes.append("Other machines may read the page but not chat: say how they reach it, with --origin.")
+    run(app, listener, "The chat is at", *notes)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,13 @@
 """``python -m examples.secure``: serves the board until Ctrl+C."""
 
 import os
-from contextlib import suppress
 from typing import Annotated
 
 import typer
-import uvicorn
-from rich.console import Console
-from rich.text import Text
 
 from examples.secure.app import create_app
 from examples.secure.settings import Settings, random_key
-from examples.serving import address, fail, listen, origins
+from examples.serving import fail, listen, origins, run
 from wsrouter import ConfigurationError
 
 KEY = "BOARD_KEY"
@@ -28,8 +24,6 @@ Origin = Annotated[
 ]
 TokenSeconds = Annotated[int, typer.Option(min=1, max=3600, help="Seconds that an access token lives.")]
 GraceSeconds = Annotated[float, typer.Option(min=0, max=60, help="Seconds that a connection may outlive its token.")]
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def main(
@@ -55,11 +49,7 @@ def main(
         app = create_app(settings)
     except ConfigurationError as error:
         fail(str(error))
-    # Without a timeout, a stop or a restart would wait for every open connection.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-    console.print("The board is at", Text(address(listener), style="bold cyan"), "(Ctrl+C stops it).")
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+    run(app, listener, "The board is at")
 
 
 if __name__ == "__main__":

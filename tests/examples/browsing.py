@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, Protocol
 
 import pytest
 import uvicorn
-from playwright.sync_api import ViewportSize
+from playwright.sync_api import Page, ViewportSize, WebSocketRoute
 from starlette.types import ASGIApp
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +80,46 @@ class Demo:
 
     def close(self) -> None:
         self._log.close()
+
+
+class OpenPage(Protocol):
+    """Open a page in a browser of its own; that it had no error is checked when the test ends."""
+
+    def __call__(
+        self,
+        address: str,
+        *,
+        size: ViewportSize = ...,
+        scheme: Literal["light", "dark"] = ...,
+        before: Callable[[Page], object] | None = None,
+    ) -> Page: ...
+
+
+class Routes:
+    """Close one WebSocket after the other, each with the next of some codes, then let them through."""
+
+    def __init__(self, codes: list[int]) -> None:
+        self.count = 0
+        self._codes = iter(codes)
+
+    def close(self, route: WebSocketRoute) -> None:
+        self.count += 1
+        code = next(self._codes, None)
+        if code is None:
+            route.connect_to_server()
+        else:
+            route.close(code=code, reason="because")
+
+
+def fits(page: Page, parts: str) -> bool:
+    """Whether neither the page nor any of its parts scrolls sideways; ``parts`` is a CSS selector."""
+    overflowing: list[str] = page.evaluate(
+        """(parts) => [document.documentElement, ...document.querySelectorAll(parts)]
+            .filter((element) => element.scrollWidth > element.clientWidth + 1)
+            .map((element) => element.tagName)""",
+        parts,
+    )
+    return overflowing == []
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The browser of the tests that drive a page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
-from tests.examples.browsing import chromium
+from tests.examples.browsing import DESK, OpenPage, chromium
 
 CHROMIUM_ARGUMENTS = [
     "--headless",
@@ -28,3 +29,31 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Yield what opens a page, and check at the end that none had an error."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(
+        address: str,
+        *,
+        size: ViewportSize = DESK,
+        scheme: Literal["light", "dark"] = "light",
+        before: Callable[[Page], object] | None = None,
+    ) -> Page:
+        context = browser.new_context(viewport=size, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if before is not None:
+            before(page)
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, WebSocketRoute, expect
 
-from tests.examples.browsing import DESK, PHONE, Demo, serve_in_thread
+from tests.examples.browsing import DESK, PHONE, Demo, Routes, serve_in_thread
 
 SOCKETS = re.compile(r"/ws/chat/")
 
@@ -389,22 +389,6 @@ def test_a_connection_that_may_not_come_back_waits_for_the_person(enter: Enter) 
         assert routes.count == attempt
         ada.button("Connect again").click()
     ada.is_online()
-
-
-class Routes:
-    """Close one WebSocket after the other, each with the next of some codes, then lets them through."""
-
-    def __init__(self, codes: list[int]) -> None:
-        self.count = 0
-        self._codes = iter(codes)
-
-    def close(self, route: WebSocketRoute) -> None:
-        self.count += 1
-        code = next(self._codes, None)
-        if code is None:
-            route.connect_to_server()
-        else:
-            route.close(code=code, reason="because")
 
 
 def test_a_page_that_is_not_known_signs_in_again_once(enter: Enter) -> None:
