@@ -1,0 +1,1 @@
+"""Texts that appear word by word: ``python -m examples.stream`` starts it and prints its address."""
