@@ -6,8 +6,13 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import no_task_left
+
+# A machine that is busy is not a bug, and what fails is printed in full.
+settings.register_profile("wsrouter", deadline=None, database=None, print_blob=True)
+settings.load_profile("wsrouter")
 
 WATCHED_LOGGERS = ("wsrouter", "uvicorn.error", "hypercorn.error", "asyncio")
 

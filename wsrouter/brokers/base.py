@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from wsrouter.codecs import Frame
+from wsrouter.history import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,28 @@ class Publication:
 
     code: int = 1000
     """For ``disconnect``: the close code."""
+
+    exclude_users: frozenset[str] = frozenset()
+    """Ids of the users whose connections do not get it."""
+
+    epoch: str | None = None
+    """In a room with history, once the broker has taken it: the stream that ``offset`` counts in."""
+
+    offset: int | None = None
+    """In a room with history: its place in the stream, from 1, without a gap."""
+
+    def at(self, position: Position) -> "Publication":
+        """Return the publication with its place in the stream of its room."""
+        return replace(self, epoch=position.epoch, offset=position.offset)
+
+    def excludes(self, connection: str, user: str | None) -> bool:
+        """Whether a member does not get it, but the ``$skip`` in its place where there is an offset.
+
+        Args:
+            connection: id of the connection. One that comes back has another, so in a replay users alone decide.
+            user: id of its user, ``None`` for nobody.
+        """
+        return connection in self.exclude or (user is not None and user in self.exclude_users)
 
 
 Deliver: TypeAlias = Callable[[Publication], None]
