@@ -1,10 +1,9 @@
-"""What needs no event loop: rooms, outbox, codecs, limits, messages, and the table of codes."""
+"""What needs no event loop: rooms, codecs, limits, messages, and the table of codes."""
 
 import json
 import math
 import random
 import types
-from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -35,7 +34,6 @@ from wsrouter.errors import (
 )
 from wsrouter.frames import checked, event_of, size_of
 from wsrouter.messages import snake_case
-from wsrouter.outbox import Outbox
 from wsrouter.rooms import Rooms
 
 
@@ -73,28 +71,6 @@ def test_members_stay_as_they_were_taken() -> None:
         rooms.add("a", member + 10)
     assert rooms.members("a") == (10, 11, 12)
     assert rooms.members("nobody is here") == ()
-
-
-def test_an_outbox_is_a_queue_with_a_size() -> None:
-    """After any pushes and pops, events come in order, bytes add up, and it is full at either bound."""
-    chance = random.Random(8)
-    for _ in range(200):
-        max_bytes, max_frames = chance.randrange(1, 200), chance.randrange(1, 20)
-        outbox: Outbox[int] = Outbox(max_bytes, max_frames)
-        model: deque[tuple[int, int]] = deque()
-        for event in range(chance.randrange(80)):
-            if model and chance.random() < 0.4:
-                assert outbox.pop() == model.popleft()[0]
-            elif chance.random() < 0.02:
-                outbox.clear()
-                model.clear()
-            else:
-                size = chance.randrange(50)
-                outbox.push(event, size)
-                model.append((event, size))
-            waiting = sum(size for _, size in model)
-            assert (outbox.bytes, len(outbox), bool(outbox)) == (waiting, len(model), bool(model))
-            assert outbox.full is (waiting >= max_bytes or len(model) >= max_frames)
 
 
 @pytest.mark.parametrize(
