@@ -17,11 +17,11 @@ from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
 from wsrouter.members import MAX_META_BYTES, Member, Notice
 from wsrouter.presence import Presence, is_abrupt
-from wsrouter.roster import Roster, Rules
+from wsrouter.roster import Roster, RosterOptions
 
 Devices: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
-RULES = Rules()
+OPTIONS = RosterOptions()
 
 
 class Page:
@@ -64,7 +64,7 @@ def told(roster: Roster, now: float) -> dict[str, list[object]]:
 
 def test_who_comes_and_who_goes_is_told() -> None:
     """A member and what was given for it are told a tenth of a second after it came, and again when it has gone."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {"name": "Ada"}, 10.0)
     assert told(roster, 10.09) == {}
     assert told(roster, 10.1) == {"join u1": [{"name": "Ada"}]}
@@ -75,7 +75,7 @@ def test_who_comes_and_who_goes_is_told() -> None:
 
 def test_a_device_each() -> None:
     """A user with two devices is one member with two entries, and leaves with the last of them."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("phone", "u1", {"on": "phone"}, 0.0)
     roster.add("laptop", "u1", {"on": "laptop"}, 0.0)
     assert told(roster, 0.1) == {"join u1": [{"on": "phone"}, {"on": "laptop"}]}
@@ -89,7 +89,7 @@ def test_a_device_each() -> None:
 
 def test_what_is_over_within_a_tenth_of_a_second_is_not_told() -> None:
     """Who comes and goes, and what changes and changes back, between two frames, does not show."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {"status": "here"}, 0.0)
     assert roster.take(0.1) is not None
     roster.add("c2", "u2", {}, 1.0)
@@ -101,7 +101,7 @@ def test_what_is_over_within_a_tenth_of_a_second_is_not_told() -> None:
 
 def test_a_change_is_a_join_of_the_same_device() -> None:
     """What is known of a device is replaced, under the same ref."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {"status": "here"}, 0.0)
     roster.take(0.1)
     page = Page(roster.state())
@@ -118,7 +118,7 @@ def test_a_change_is_a_join_of_the_same_device() -> None:
 
 def test_a_newcomer_is_told_what_all_others_know() -> None:
     """The state on join is as of the last frame, so that the next one fits everybody, and costs one encoding."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {}, 0.0)
     roster.take(0.1)
     first = roster.state()
@@ -139,7 +139,7 @@ def test_a_newcomer_is_told_what_all_others_know() -> None:
 @pytest.mark.parametrize("given", [{"name": "Ada"}, {"name": "Lovelace"}])
 def test_a_reload_is_no_leave(seconds: float, given: dict[str, str]) -> None:
     """Who is dropped and comes back within 15 s never left; only what it gives now shows, if it is not the same."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("before", "u1", {"name": "Ada"}, 0.0)
     roster.take(0.1)
     before = roster.members(0.1)
@@ -153,7 +153,7 @@ def test_a_reload_is_no_leave(seconds: float, given: dict[str, str]) -> None:
 
 def test_who_does_not_come_back_leaves_after_the_grace() -> None:
     """A dropped device is there for 15 s, and a join after that is a new one's."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {}, 0.0)
     roster.take(0.1)
     roster.remove("c1", 10.0, abrupt=True)
@@ -167,7 +167,7 @@ def test_who_does_not_come_back_leaves_after_the_grace() -> None:
 def test_of_several_dropped_devices_the_same_comes_back() -> None:
     """With two devices gone, a join takes the place of the one of which the same is known, else of the first."""
     for known, left in (({"on": "laptop"}, "phone"), ({"on": "phone"}, "laptop"), ({"on": "watch"}, "laptop")):
-        roster = Roster(RULES)
+        roster = Roster(OPTIONS)
         roster.add("c1", "u1", {"on": "phone"}, 0.0)
         roster.add("c2", "u1", {"on": "laptop"}, 0.0)
         roster.remove("c1", 0.0, abrupt=True)
@@ -180,7 +180,7 @@ def test_of_several_dropped_devices_the_same_comes_back() -> None:
 
 def test_users_without_an_id_are_each_a_member() -> None:
     """They share the empty user in frames; each counts, nobody takes another's place, and a drop is a leave."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", None, {"name": "a"}, 0.0)
     roster.add("c2", None, {"name": "b"}, 0.0)
     roster.add("c3", "u1", {}, 0.0)
@@ -193,7 +193,7 @@ def test_users_without_an_id_are_each_a_member() -> None:
 
 def test_a_connection_that_becomes_another_users_moves() -> None:
     """The old user leaves with it, the new one comes."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", None, {}, 0.0)
     roster.take(0.1)
     page = Page(roster.state())
@@ -206,7 +206,7 @@ def test_a_connection_that_becomes_another_users_moves() -> None:
 
 def test_entries_of_another_node_live_while_it_is_heard() -> None:
     """A node that died is noticed by its silence: 60 s after it was heard of last, its devices leave."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.hear("r1", "u1", {}, 0.0)
     roster.hear("r2", "u2", {}, 0.0)
     assert told(roster, 0.1) == {"join u1": [{}], "join u2": [{}]}
@@ -221,7 +221,7 @@ def test_entries_of_another_node_live_while_it_is_heard() -> None:
 
 def test_a_node_does_not_listen_to_itself() -> None:
     """What comes back of an entry of its own neither changes nor ages it."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     roster.add("c1", "u1", {}, 0.0)
     ref = next(iter(roster.members(0.0)[0].devices))
     roster.hear(ref, "u1", {"old": True}, 1.0)
@@ -231,7 +231,7 @@ def test_a_node_does_not_listen_to_itself() -> None:
 
 def test_in_a_big_room_only_the_number_is_told() -> None:
     """Above 500 devices the number comes once a second at most; from 400 down all have the members again."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     for number in range(500):
         roster.add(f"c{number}", f"u{number}", {}, 0.0)
     assert len(told(roster, 0.1)) == 500
@@ -259,7 +259,7 @@ def test_in_a_big_room_only_the_number_is_told() -> None:
 
 def test_what_is_known_of_a_device_is_small_and_json() -> None:
     """More than 1 KiB, and what JSON can't say, is refused, and nothing has changed; what was given is copied."""
-    roster = Roster(RULES)
+    roster = Roster(OPTIONS)
     fits = {"a": "x" * (MAX_META_BYTES - len('{"a":""}'))}
     roster.add("c1", "u1", fits, 0.0)
     fits["a"] += "x"
@@ -312,7 +312,7 @@ class Told(RuleBasedStateMachine):
     came within a window.
     """
 
-    how: ClassVar[Rules] = Rules(window=0.125)
+    how: ClassVar[RosterOptions] = RosterOptions(window=0.125)
 
     @initialize()
     def begin(self) -> None:
@@ -421,7 +421,7 @@ class Told(RuleBasedStateMachine):
 class ToldInBigRooms(Told):
     """The same where four devices are many."""
 
-    how = Rules(window=0.125, most=4)
+    how = RosterOptions(window=0.125, most=4)
 
 
 TestTold = Told.TestCase

@@ -6,7 +6,7 @@ from typing import Final
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
 from wsrouter.members import Member, Meta, Notice
-from wsrouter.roster import DEFAULTS, Roster, Rules
+from wsrouter.roster import DEFAULTS, Roster, RosterOptions
 
 _RETURNING: Final = frozenset({1001, 1005, 1006, 1011, 1012, 1013, *range(4500, 4600)})
 """Codes of the server's, after which a client connects again; of the others it stays away."""
@@ -18,11 +18,11 @@ class Presence:
     Nothing happens by itself: somebody has to call `take` by `due`. See `Roster` for what the methods do.
 
     Args:
-        rules: how they behave.
+        options: how they behave.
     """
 
-    def __init__(self, rules: Rules = DEFAULTS) -> None:
-        self._rules = rules
+    def __init__(self, options: RosterOptions = DEFAULTS) -> None:
+        self._options = options
         self._rosters: dict[str, Roster] = {}
         self._notices = Deadlines()
         self._expiries = Deadlines()
@@ -90,7 +90,7 @@ class Presence:
 
     def _roster(self, room: str) -> Roster:
         roster = self._rosters.get(room)
-        return Roster(self._rules) if roster is None else roster
+        return Roster(self._options) if roster is None else roster
 
     def _watch(self, room: str, roster: Roster) -> None:
         """Keep a roster and its deadlines, or let go of one that is empty when that was told."""

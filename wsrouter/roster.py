@@ -10,7 +10,7 @@ from wsrouter.members import ANONYMOUS, Device, Member, Meta, Notice, count, dev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class RosterOptions:
     """How presence behaves in time, and in big rooms. Times are seconds."""
 
     grace: float = 15.0
@@ -29,14 +29,14 @@ class Rules:
     """Devices above which only their number is told, until four fifths are left."""
 
 
-DEFAULTS: Final = Rules()
+DEFAULTS: Final = RosterOptions()
 
 
 class Roster:
     """Who is in one room.
 
     Args:
-        rules: how it behaves.
+        options: how it behaves.
 
     Of every method, ``now`` is seconds of a clock that does not go back.
     """
@@ -47,15 +47,15 @@ class Roster:
         "_counted",
         "_devices",
         "_dropped",
+        "_options",
         "_refs",
         "_remote",
-        "_rules",
         "_state",
         "_users",
     )
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, options: RosterOptions) -> None:
+        self._options = options
         self._devices: dict[str, Device] = {}
         self._users: dict[str, dict[str, None]] = {}
         """Mapping of user to the refs of their devices."""
@@ -96,19 +96,19 @@ class Roster:
 
         Args:
             connection: its id.
-            abrupt: it was dropped, so it stays for `Rules.grace`, in which its user may come back. Nobody
+            abrupt: it was dropped, so it stays for `RosterOptions.grace`, in which its user may come back. Nobody
                 can tell who has no id and comes back: they are removed at once.
         """
         ref = self._refs.pop(connection, None)
         if ref is None:
             return
         if abrupt and self._devices[ref].user != ANONYMOUS:
-            self._dropped[ref] = now + self._rules.grace
+            self._dropped[ref] = now + self._options.grace
         else:
             self._discard(ref, now)
 
     def hear(self, ref: str, user: str, meta: Meta, now: float) -> None:
-        """Take up an entry of another node, or note that it is still there: for another `Rules.ttl`.
+        """Take up an entry of another node, or note that it is still there: for another `RosterOptions.ttl`.
 
         What is heard of an entry of this node is passed over.
 
@@ -118,7 +118,7 @@ class Roster:
         device = device_of(user, meta)
         self.expire(now)
         if self._remote.pop(ref, None) is not None or ref not in self._devices:
-            self._remote[ref] = now + self._rules.ttl
+            self._remote[ref] = now + self._options.ttl
             self._put(ref, device, now)
 
     def forget(self, ref: str, now: float) -> None:
@@ -136,7 +136,7 @@ class Roster:
     def take(self, now: float) -> Notice | None:
         """Return the frame for all members, if it is time and there is something to tell.
 
-        However many come and go, there is one frame per `Rules.window`. Who comes and goes within it is not told.
+        However many come and go, there is one frame per `RosterOptions.window`. What is over within it is not told.
         """
         self.expire(now)
         if self.due is None or now < self.due:
@@ -144,7 +144,7 @@ class Roster:
         self._changed_at = None
         before, self._before = self._before, {}
         told, counted = self._state, self._counted
-        most = self._rules.most
+        most = self._options.most
         self._counted = len(self._devices) > (most * 4 // 5 if counted else most)
         if self._counted or counted:
             self._state = None
@@ -197,7 +197,7 @@ class Roster:
     @property
     def due(self) -> float | None:
         """When `take` has something to tell, ``None`` while nothing has changed."""
-        window = self._rules.counted_window if self._counted else self._rules.window
+        window = self._options.counted_window if self._counted else self._options.window
         return None if self._changed_at is None else self._changed_at + window
 
     @property
