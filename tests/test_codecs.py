@@ -42,7 +42,7 @@ class CountingJSON(JSONCodec):
     def __init__(self) -> None:
         self.published = 0
 
-    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+    def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> str:
         self.published += 1
         return super().publication(type, data, room, offset)
 

@@ -21,6 +21,7 @@ from wsrouter import (
     ConnectionScoped,
     Deny,
     Disconnect,
+    History,
     Hub,
     Limits,
     Message,
@@ -389,7 +390,7 @@ async def test_a_broker_that_fails_at_the_end_skips_nothing(server_name: ServerN
 class RefusingBroker(MemoryBroker):
     """A broker that is down when the first connection of a user comes."""
 
-    async def subscribe(self, target: str, name: str) -> None:
+    async def subscribe(self, target: str, name: str, history: History | None = None) -> None:
         raise BrokerError("the broker is down")
 
 

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.envelopes import app_of, receive, send
 from tests.support import connect, eventually, serve
-from wsrouter import ConfigurationError, Hub, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter import ConfigurationError, History, Hub, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.brokers import MemoryBroker
 from wsrouter.brokers.base import Deliver, Publication
 
@@ -36,11 +36,11 @@ class NotingBroker(MemoryBroker):
         self.asked.append("close")
         await super().aclose()
 
-    async def publish(self, publication: Publication) -> None:
+    async def publish(self, publication: Publication, history: History | None = None) -> None:
         self.asked.append(f"publish {publication.target} {publication.name}")
-        await super().publish(publication)
+        await super().publish(publication, history)
 
-    async def subscribe(self, target: str, name: str) -> None:
+    async def subscribe(self, target: str, name: str, history: History | None = None) -> None:
         self.asked.append(f"subscribe {target} {name}")
 
     async def unsubscribe(self, target: str, name: str) -> None:

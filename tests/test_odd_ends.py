@@ -105,7 +105,7 @@ def test_a_message_method_can_not_take_the_place_of_a_shortcut() -> None:
 
     class Joins(WebSocketHandler):
         @on("join")
-        async def join(self, room: str) -> None:
+        async def join(self, room: str, **options: Any) -> None:
             pass
 
     @dataclass

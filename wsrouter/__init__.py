@@ -5,8 +5,10 @@ from wsrouter.connection import Connection
 from wsrouter.errors import BrokerError, ConfigurationError, Deny, Disconnect, WebSocketError, WSRouterError
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, on
+from wsrouter.history import History, Position
 from wsrouter.hub import Hub, HubStats
 from wsrouter.limits import Limits
+from wsrouter.members import Member
 from wsrouter.messages import Envelope, Message
 from wsrouter.router import WebSocketRouter
 from wsrouter.rules import RoomOptions
@@ -22,11 +24,14 @@ __all__ = [
     "Deny",
     "Disconnect",
     "Envelope",
+    "History",
     "Hub",
     "HubStats",
     "JSONCodec",
     "Limits",
+    "Member",
     "Message",
+    "Position",
     "RoomOptions",
     "WSRouterError",
     "WebSocketError",

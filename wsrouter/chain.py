@@ -17,10 +17,11 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
 from wsrouter.injection import Injected, Listing, Owner, Planner
+from wsrouter.kinds import Kind, kind_of, name_of
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
 from wsrouter.plans import Plan
-from wsrouter.signatures import Dependency, Given, Kind, Needs, kind_of, name_of, needs_of
+from wsrouter.signatures import Dependency, Given, Needs, needs_of
 from wsrouter.table import HandlerTable, Method
 
 Reject: TypeAlias = Literal["http", "close", "auto"]

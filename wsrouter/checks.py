@@ -5,7 +5,8 @@ from typing import Any
 
 from wsrouter.errors import ConfigurationError
 from wsrouter.identity import Authenticator
-from wsrouter.signatures import Dependency, Needs, name_of
+from wsrouter.kinds import name_of
+from wsrouter.signatures import Dependency, Needs
 from wsrouter.table import HandlerTable
 
 

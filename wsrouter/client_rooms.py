@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from wsrouter.errors import ConfigurationError, WebSocketError
 from wsrouter.handler import WebSocketHandler
+from wsrouter.history import Position
+from wsrouter.kinds import Kind
 from wsrouter.rules import pattern
-from wsrouter.signatures import Kind, Needs
+from wsrouter.signatures import Needs
 from wsrouter.tasks import in_thread
 
 JOIN: Final = "$join"
@@ -24,6 +26,8 @@ class Join(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     room: str
+    since: str | None = None
+    """``epoch:offset``, in a room with history."""
 
 
 class Leave(BaseModel):
@@ -69,12 +73,15 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
 
     async def join(self: WebSocketHandler, request: Join, **arguments: Any) -> None:
         check(request.room)
-        if on_join is not None and request.room not in self.connection.rooms:
-            if on_join.kind is Kind.SYNC:
-                await in_thread(on_join.call, self, request.room, **arguments)
-            else:
-                await on_join.call(self, request.room, **arguments)
-        await self.join(request.room)
+        if request.room in self.connection.rooms:
+            return
+        presence: Mapping[str, object] | None = None
+        if on_join is not None and on_join.kind is Kind.SYNC:
+            presence = await in_thread(on_join.call, self, request.room, **arguments)
+        elif on_join is not None:
+            presence = await on_join.call(self, request.room, **arguments)
+        since = None if request.since is None else Position.parse(request.since)
+        await self.join(request.room, since=since, presence=presence)
 
     async def leave(self: WebSocketHandler, request: Leave) -> None:
         check(request.room)

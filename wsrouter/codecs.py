@@ -175,14 +175,15 @@ class Codec(ABC):
             envelope["error"] = from_json(dump(error))
         return self.dumps(envelope)
 
-    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> Frame:
-        """Return the frame of a publication whose data is JSON already; once per broadcast."""
+    def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> Frame:
+        """Return the frame of a publication whose data is JSON already, ``None`` for none; once per broadcast."""
         envelope: dict[str, Any] = {"type": type}
         if room is not None:
             envelope["room"] = room
         if offset is not None:
             envelope["offset"] = offset
-        envelope["data"] = from_json(data)
+        if data is not None:
+            envelope["data"] = from_json(data)
         return self.dumps(envelope)
 
 
@@ -254,11 +255,13 @@ class JSONCodec(Codec):
             frame += f',"error":{dump(error).decode()}'
         return frame + "}"
 
-    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+    def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> str:
         place = "" if room is None else f',"room":{quoted(room)}'
         if offset is not None:
             place += f',"offset":{offset}'
-        return f'{{"type":{quoted(type)}{place},"data":{data.decode()}}}'
+        if data is not None:
+            place += f',"data":{data.decode()}'
+        return f'{{"type":{quoted(type)}{place}}}'
 
 
 def envelope_type(name: str, payload: Any) -> Any:

@@ -18,9 +18,9 @@ from wsrouter.connection import Connection, identity_of
 from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.identity import EXPIRED, Authenticator, end_of, found, remember, watch
 from wsrouter.injection import GuardKey
+from wsrouter.kinds import Kind
 from wsrouter.outcome import closing_of, strongest, unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.signatures import Kind
 from wsrouter.tasks import current_task, in_thread, wait_for_end
 
 logger = logging.getLogger("wsrouter")

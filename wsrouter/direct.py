@@ -73,7 +73,7 @@ class DirectConnection(Connection):
         if self.closed is not None or not self._accepted:
             return
         if self._outbox is not None and self._outbox.full:
-            self._too_slow()
+            self.too_slow()
         else:
             self._flush(self._transport.frame(frame))
 
@@ -150,7 +150,7 @@ class DirectConnection(Connection):
 
     def _stalled(self) -> None:
         self._deadline = None
-        self._too_slow()
+        self.too_slow()
 
     def _resumed(self) -> None:
         """Write what waits, as much as the transport takes."""

@@ -16,10 +16,10 @@ from wsrouter.connection import Connection
 from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.handler import WebSocketHandler
 from wsrouter.injection import Injected
+from wsrouter.kinds import Kind
 from wsrouter.messages import Envelope, Message
 from wsrouter.outcome import closing_of, strongest, unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.signatures import Kind
 from wsrouter.tasks import in_thread
 
 logger = logging.getLogger("wsrouter")

@@ -56,7 +56,7 @@ class Cork:
             excluded: members that do not get it.
         """
         run = room.run
-        if run is not None and run.open and not excluded:
+        if run is not None and run.open and run.overflow == overflow and not excluded:
             run.add(prepared)
             return run.holders
         run = Run(prepared.room, overflow, compress)
@@ -71,7 +71,7 @@ class Cork:
         return run.holders
 
     def send(self, run: Run, connections: Collection[Connection]) -> None:
-        """Put a run behind what some connections are sent already."""
+        """Put a run behind what some connections are sent already. It may be sent to others before and after."""
         dirty = self._dirty
         if not dirty and connections:
             asyncio.get_running_loop().call_soon(self._flush)

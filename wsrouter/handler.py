@@ -1,7 +1,7 @@
 """The class that users write: hooks, typed message methods, and shortcuts to the connection and the hub."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar, overload
 
@@ -9,6 +9,7 @@ from fastapi import params
 
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError
+from wsrouter.history import Position
 from wsrouter.hub import Hub
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
@@ -124,7 +125,8 @@ class WebSocketHandler:
     def on_join(self, *args: Any, **kwargs: Any) -> Any:
         """Called with the name of a room before a client's ``$join`` makes it a member; may raise `Deny`.
 
-        It runs for rooms that ``client_rooms`` allows, and not when the server itself joins a client.
+        It runs for rooms that ``client_rooms`` allows, and not when the server itself joins a client. A mapping that
+        it returns is what others see of the connection in a room with presence.
         """
         return _NOTHING
 
@@ -140,25 +142,41 @@ class WebSocketHandler:
         """Close this connection; see `Connection.close`."""
         await self.connection.close(code, reason)
 
-    async def join(self, room: str) -> None:
-        """Become a member of a room; see `Hub.join`."""
-        await self.__hub.join(self.connection, room)
+    async def join(
+        self, room: str, *, since: Position | None = None, presence: Mapping[str, object] | None = None
+    ) -> None:
+        """Become a member of a room; see `Hub.join`.
+
+        Args:
+            room: name of the room.
+            since: how far the client has read a room with history.
+            presence: what others see of this connection in a room with presence.
+        """
+        await self.__hub.join(self.connection, room, since=since, presence=presence)
 
     async def leave(self, room: str) -> None:
         """End a membership; see `Hub.leave`."""
         await self.__hub.leave(self.connection, room)
 
-    async def broadcast(self, room: str, message: Any, *, exclude: str | Iterable[str] = ()) -> None:
+    async def broadcast(
+        self,
+        room: str,
+        message: Any,
+        *,
+        exclude: str | Iterable[str] = (),
+        exclude_users: str | Iterable[str] = (),
+    ) -> None:
         """Send a message to all in a room, this client too if it is a member; see `Hub.broadcast`.
 
         Args:
             room: name of the room.
             message: a `Message`; for a raw handler what it may also `send`.
             exclude: ids of connections that do not get it, such as ``self.connection.id``.
+            exclude_users: ids of users who do not get it.
         """
         if self.connection.raw:
             message = self.connection.encode(message)
-        await self.__hub.broadcast(room, message, exclude=exclude)
+        await self.__hub.broadcast(room, message, exclude=exclude, exclude_users=exclude_users)
 
     @property
     def __hub(self) -> Hub:

@@ -11,6 +11,8 @@ from wsrouter.codecs import Frame, dump
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, WebSocketError, is_close_code
 from wsrouter.frames import checked
+from wsrouter.history import Position
+from wsrouter.members import Member
 from wsrouter.messages import Message, key_of
 from wsrouter.node import Node
 from wsrouter.rules import RoomOptions, Rules
@@ -95,7 +97,14 @@ class Hub:
         """Return the options of a room."""
         return self._rules.of(room)
 
-    async def broadcast(self, room: str, message: Message | Frame, *, exclude: str | Iterable[str] = ()) -> None:
+    async def broadcast(
+        self,
+        room: str,
+        message: Message | Frame,
+        *,
+        exclude: str | Iterable[str] = (),
+        exclude_users: str | Iterable[str] = (),
+    ) -> None:
         """Send a message to every member of a room.
 
         It never waits for a client: what happens to a member whose outbox is full is up to
@@ -106,6 +115,8 @@ class Hub:
             room: its name; nothing happens if nobody is there.
             message: a `Message`; in a raw room ``str`` or ``bytes``.
             exclude: ids of connections that do not get it (``self.connection.id``).
+            exclude_users: ids of users who do not get it, on none of their connections. In a room with history that
+                holds for a replay as well; who is excluded gets a ``$skip`` with the offset.
 
         Raises:
             TypeError: the message is not of the sort that the room speaks.
@@ -113,8 +124,7 @@ class Hub:
             ValueError: a text with a lone surrogate.
             ConfigurationError: the hub was not started, and its broker connects processes.
         """
-        excluded = frozenset((exclude,) if isinstance(exclude, str) else exclude)
-        await self.node.publish(self._publication(room, message, excluded))
+        await self.node.publish(self._publication(room, message, names(exclude), names(exclude_users)))
 
     async def send_to_user(self, user: str, message: Message) -> None:
         """Send a message to every connection of a user: every device.
@@ -142,16 +152,46 @@ class Hub:
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 
-    async def join(self, connection: Connection, room: str) -> None:
+    async def presence(self, room: str) -> list[Member]:
+        """Return who is in a room with ``RoomOptions(presence=True)``, whatever its size.
+
+        Those that were dropped and may come back are among them. Of other rooms nobody is known.
+        """
+        return self.node.attendance.members(room)
+
+    async def join(
+        self,
+        connection: Connection,
+        room: str,
+        *,
+        since: Position | None = None,
+        presence: Mapping[str, object] | None = None,
+    ) -> None:
         """Make a connection a member of a room; nothing happens if it is one, or is closed.
+
+        In a room with history it returns when the client was sent what it missed.
+
+        Args:
+            connection: who joins.
+            room: its name.
+            since: in a room with history: how far the client has read it. It gets exactly what it missed, or is told
+                that it can't (``$joined`` with ``recovered`` false).
+            presence: in a room with presence: what others see of this connection besides the id of its user, at most
+                1 KiB of JSON. Joining again with another changes it.
 
         Raises:
             WebSocketError: the name is empty or too long (``invalid``), the connection is in as many rooms as it may
                 be, or the room has as many members (``conflict``).
             ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round.
+            RuntimeError: the connection is not accepted yet.
+            ValueError: ``presence`` is no JSON, or too large.
         """
         limits = connection.limits
-        if room in connection.joined or connection.closed is not None:
+        if connection.closed is not None:
+            return
+        if room in connection.joined:
+            if presence is not None:
+                self.node.change(connection, room, presence)
             return
         if not room or len(room.encode(errors="replace")) > limits.name_bytes:
             raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
@@ -164,21 +204,26 @@ class Hub:
         here = self.node.rooms.get(room)
         if here is not None and options.max_members is not None and len(here.members) >= options.max_members:
             raise WebSocketError("conflict", f"No more than {options.max_members} members in this room")
-        await self.node.start()
-        await self.node.join(connection, room)
+        await self.node.join(connection, room, since, presence)
 
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership; nothing happens if there is none."""
         if room in connection.joined:
             await self.node.leave(connection, room)
 
-    def _publication(self, room: str, message: object, excluded: frozenset[str]) -> Publication:
+    def _publication(self, room: str, message: object, exclude: frozenset[str], users: frozenset[str]) -> Publication:
         raw = self.options(room).raw
         if raw and isinstance(message, str | bytes):
-            return Publication("room", room, frame=checked(message), exclude=excluded)
+            return Publication("room", room, frame=checked(message), exclude=exclude, exclude_users=users)
         if not raw and isinstance(message, Message):
             return Publication(
-                "room", room, message.__message_type__, dump(message), key=key_of(message), exclude=excluded
+                "room",
+                room,
+                message.__message_type__,
+                dump(message),
+                key=key_of(message),
+                exclude=exclude,
+                exclude_users=users,
             )
         name = type(message).__name__
         if raw:
@@ -187,3 +232,8 @@ class Hub:
             f"the room {room!r} speaks the envelope: broadcast a Message to it, not {name}"
             " (str and bytes need RoomOptions(raw=True))"
         )
+
+
+def names(given: str | Iterable[str]) -> frozenset[str]:
+    """Return one name, or several, as a set."""
+    return frozenset((given,) if isinstance(given, str) else given)

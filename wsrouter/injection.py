@@ -16,8 +16,9 @@ from wsrouter.containers import provider_of
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
+from wsrouter.kinds import Kind, name_of
 from wsrouter.plans import ConnectionScope, Do, Plan, Step
-from wsrouter.signatures import Dependency, Given, Kind, Needs, Provided, name_of, needs_of
+from wsrouter.signatures import Dependency, Given, Needs, Provided, needs_of
 from wsrouter.tasks import manager_in_thread
 
 

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Publication
 from wsrouter.connection import Connection
-from wsrouter.errors import ConfigurationError
+from wsrouter.errors import ConfigurationError, WebSocketError
 from wsrouter.fanout import Cork
+from wsrouter.history import History, Position
+from wsrouter.members import Meta, device_of
+from wsrouter.replay import for_member, prepared, replay, run_of, skipped
 from wsrouter.rooms import Rooms
 from wsrouter.rules import RoomOptions
-from wsrouter.runs import Prepared
 from wsrouter.writer import Tally
+
+Target: TypeAlias = Literal["room", "user"]
 
 
 class Node:
@@ -33,7 +38,12 @@ class Node:
         self.delivered = 0
         self._broker = broker
         self._options = options
+        self.attendance = Attendance(self.rooms, self.cork)
         self._names: dict[Connection, str] = {}
+        self._held: dict[tuple[Target, str], int] = {}
+        """How many connections need the subscription to a name."""
+        self._joining: dict[str, dict[Connection, list[Publication]]] = {}
+        """Those on their way into a room with history, and what was published since they began."""
         self._entered = 0
         self._started = False
         self._starting: asyncio.Lock | None = None
@@ -54,6 +64,7 @@ class Node:
             if self._entered == 0:
                 self._started = False
                 self._starting = None
+                self.attendance.aclose()
                 await self._broker.aclose()
 
     def check_started(self) -> None:
@@ -91,7 +102,8 @@ class Node:
                 " anyio.from_thread.run or asyncio.run_coroutine_threadsafe"
             )
         await self.start()
-        await self._broker.publish(publication)
+        history = self._options(publication.name).history if publication.target == "room" else None
+        await self._broker.publish(publication, history)
         if self.cork.behind:
             await asyncio.sleep(0)
 
@@ -107,12 +119,12 @@ class Node:
         self._loop = asyncio.get_running_loop()
         if known is not None:
             del self._names[connection]
-            if self.users.discard(known, connection):
-                await self._broker.unsubscribe("user", known)
+            self.users.discard(known, connection)
+            await self._release("user", known)
         if user is not None:
             self._names[connection] = user
-            if self.users.add(user, connection):
-                await self._broker.subscribe("user", user)
+            self.users.add(user, connection)
+            await self._hold("user", user)
 
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
@@ -129,26 +141,92 @@ class Node:
     async def exit(self, connection: Connection) -> None:
         """Let go of a connection; `Connection.rooms` keeps the names for ``on_disconnect``."""
         self.connections.pop(connection.id, None)
-        emptied: list[tuple[Literal["room", "user"], str]] = [
-            ("room", room) for room in connection.joined if self.rooms.discard(room, connection)
-        ]
+        emptied: list[tuple[Target, str]] = []
+        for room in connection.joined:
+            self.rooms.discard(room, connection)
+            self.attendance.exit(connection, room, left=False)
+            emptied.append(("room", room))
         user = self._names.pop(connection, None)
-        if user is not None and self.users.discard(user, connection):
+        if user is not None:
+            self.users.discard(user, connection)
             emptied.append(("user", user))
         for target, name in emptied:
-            await self._broker.unsubscribe(target, name)
+            await self._release(target, name)
 
-    async def join(self, connection: Connection, room: str) -> None:
-        """Make a connection a member of a room."""
-        connection.joined |= {room}
-        if self.rooms.add(room, connection):
-            await self._broker.subscribe("room", room)
+    async def join(self, connection: Connection, room: str, since: Position | None, meta: Meta | None) -> None:
+        """Make a connection a member of a room; nothing happens if it is closed meanwhile.
+
+        Raises:
+            RuntimeError: it is not accepted yet.
+            WebSocketError: it is being made one already (``conflict``).
+            ValueError: ``meta`` is no JSON, or too large.
+        """
+        if connection.id not in self.connections and connection.closed is None:
+            raise RuntimeError("The connection is not accepted yet: guards and constructors can't join; on_connect can")
+        options = self._options(room)
+        if options.presence:
+            device_of(connection.user_id, meta or {})  # raises before anything has changed
+        await self.start()
+        await self._hold("room", room, options.history)
+        try:
+            if options.history is not None:
+                await self._recover(connection, room, options.history, since)
+            if connection.id in self.connections and connection.closed is None:
+                connection.joined |= {room}
+                self.rooms.add(room, connection)
+        finally:
+            if room not in connection.joined:
+                await self._release("room", room)
+        if options.presence and room in connection.joined:
+            self.attendance.enter(connection, room, meta or {})
+
+    def change(self, connection: Connection, room: str, meta: Meta) -> None:
+        """Change what other members see of one."""
+        if self._options(room).presence:
+            self.attendance.change(connection, room, meta)
 
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership."""
         connection.joined -= {room}
-        if self.rooms.discard(room, connection):
-            await self._broker.unsubscribe("room", room)
+        self.rooms.discard(room, connection)
+        self.attendance.exit(connection, room, left=True)
+        await self._release("room", room)
+
+    async def _recover(self, connection: Connection, room: str, history: History, since: Position | None) -> None:
+        """Send a connection what it missed, and what is published meanwhile."""
+        joining = self._joining.setdefault(room, {})
+        if connection in joining:
+            raise WebSocketError("conflict", "This room is being joined")
+        live = joining[connection] = []
+        try:
+            recovery = await self._broker.recover(room, history, since)
+            await replay(connection, room, recovery)
+            missed = [for_member(each, connection) for each in live if (each.offset or 0) > recovery.end]
+            if missed:
+                self.cork.send(run_of(missed, room), [connection])
+        finally:
+            del joining[connection]
+            if not joining:
+                del self._joining[room]
+
+    async def _hold(self, target: Target, name: str, history: History | None = None) -> None:
+        """Subscribe to a name, unless somebody else needs it already."""
+        held = self._held[target, name] = self._held.get((target, name), 0) + 1
+        if held == 1:
+            try:
+                await self._broker.subscribe(target, name, history)
+            except BaseException:
+                self._held.pop((target, name), None)
+                raise
+
+    async def _release(self, target: Target, name: str) -> None:
+        """Unsubscribe from a name, unless somebody else needs it still."""
+        held = self._held.get((target, name), 0)
+        if held > 1:
+            self._held[target, name] = held - 1
+        elif held == 1:
+            del self._held[target, name]
+            await self._broker.unsubscribe(target, name)
 
     def _deliver(self, publication: Publication) -> None:
         self.published += 1
@@ -165,25 +243,26 @@ class Node:
         if user is None:
             return
         others = {each for each in user.members if each.raw or each.id not in self.connections}
-        prepared = Prepared(publication.type, publication.data)
-        self.delivered += self.cork.publish(user, prepared, "disconnect", excluded=others)
+        self.delivered += self.cork.publish(user, prepared(publication), "disconnect", excluded=others)
 
     def _deliver_to_room(self, publication: Publication) -> None:
+        for connection, live in self._joining.get(publication.name, {}).items():
+            live.append(publication)
+            if len(live) > connection.limits.outbox_frames:
+                connection.too_slow()
         room = self.rooms.get(publication.name)
         if room is None:
             return
         options = self._options(publication.name)
-        prepared = Prepared(
-            publication.type,
-            publication.data,
-            publication.name,
-            frame=publication.frame,
-            key=None if publication.key is None else (publication.type, publication.key),
-        )
         excluded = {each for id in publication.exclude if (each := self.connections.get(id)) is not None}
+        for user in publication.exclude_users:
+            excluded.update(self.users.members(user))
         self.delivered += self.cork.publish(
-            room, prepared, options.overflow, compress=options.compress, excluded=excluded
+            room, prepared(publication), options.overflow, compress=options.compress, excluded=excluded
         )
+        if publication.offset is not None and excluded:
+            skips = run_of([skipped(publication)], publication.name)
+            self.cork.send(skips, [each for each in excluded if each in room.members])
 
     def _lock(self) -> asyncio.Lock:
         if self._starting is None:

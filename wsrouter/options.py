@@ -12,20 +12,9 @@ from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
+from wsrouter.kinds import Kind, kind_of, name_of
 from wsrouter.metering import FrameLimit
-from wsrouter.signatures import (
-    Dependency,
-    Given,
-    Kind,
-    Needs,
-    ScopedDependency,
-    check_dependency,
-    is_mark,
-    is_ours,
-    kind_of,
-    name_of,
-    needs_of,
-)
+from wsrouter.signatures import Dependency, Given, Needs, ScopedDependency, check_dependency, is_mark, is_ours, needs_of
 
 
 def listed(value: Any, place: str) -> Sequence[Any]:

@@ -19,7 +19,7 @@ from wsrouter.containers import is_pending
 from wsrouter.errors import ConfigurationError, Deny
 from wsrouter.frames import CloseInfo
 from wsrouter.identity import Authenticator, remember
-from wsrouter.signatures import Kind, name_of
+from wsrouter.kinds import Kind, name_of
 from wsrouter.tasks import in_thread
 from wsrouter.validation import readable_errors
 

@@ -75,7 +75,7 @@ class PortableConnection(Connection):
         if not self._accepted:
             return
         if self._outbox is not None and self._outbox.full:
-            self._too_slow()
+            self.too_slow()
         else:
             self._put(event_of(frame), size_of(frame))
 
@@ -140,7 +140,7 @@ class PortableConnection(Connection):
             async with asyncio.timeout(self.limits.send):
                 await resume(sending, yielded)
         except TimeoutError:
-            self._too_slow()
+            self.too_slow()
 
     def _wake(self) -> None:
         if self._writer is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from wsrouter.errors import ConfigurationError
+from wsrouter.history import History
 from wsrouter.outbox import Overflow
 
 _REMEMBERED: Final = 4096
@@ -34,6 +35,13 @@ class RoomOptions:
       from when anything waits. What is superseded is no gap. If there is still no room, it drops as ``drop_old`` does.
     """
 
+    history: History | None = None
+    """How much is kept for members that come back, ``None`` for nothing. Publications have an ``offset`` then, a join
+    is answered by ``$joined``, and nobody's publications are dropped: only ``overflow="disconnect"`` goes with it."""
+
+    presence: bool = False
+    """Whether members are told who is in the room: ``$presence`` on join, and ``$presence_diff`` from then on."""
+
     compress: bool = False
     """Whether publications are compressed, once for all, for members that negotiated permessage-deflate on a server
     with `wsrouter.uvicorn.WebSocketProtocol`. It costs about 30 µs per publication, and nothing per member."""
@@ -49,6 +57,16 @@ class RoomOptions:
             raise ConfigurationError(
                 f"RoomOptions(raw=True, overflow={self.overflow!r}): a raw room has no frame that tells of a gap;"
                 ' only "disconnect" goes with it'
+            )
+        if self.raw and (self.history is not None or self.presence):
+            raise ConfigurationError(
+                "RoomOptions(raw=True): a raw room has no frames but those that are broadcast, so it has neither"
+                " history nor presence"
+            )
+        if self.history is not None and self.overflow != "disconnect":
+            raise ConfigurationError(
+                f"RoomOptions(history=..., overflow={self.overflow!r}): what is dropped would be a hole in the history;"
+                ' only "disconnect" goes with it: who is closed comes back with its position'
             )
         if self.max_members is not None and self.max_members < 1:
             raise ConfigurationError(f"RoomOptions(max_members={self.max_members!r}): expected at least 1")

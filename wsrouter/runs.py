@@ -20,8 +20,8 @@ class Prepared(NamedTuple):
     """A publication that can be written by any codec."""
 
     type: str
-    data: bytes
-    """The payload as JSON."""
+    data: bytes | None
+    """The payload as JSON, ``None`` for none."""
     room: str | None = None
     offset: int | None = None
     frame: Frame | None = None
@@ -63,7 +63,7 @@ class Run:
     def add(self, prepared: Prepared) -> None:
         """Add a publication; the run ends when it is large enough."""
         self.prepared.append(prepared)
-        self.size += len(prepared.data) if prepared.frame is None else len(prepared.frame)
+        self.size += len(prepared.frame or prepared.data or b"")
         if len(self.prepared) >= MAX_FRAMES or self.size >= MAX_BYTES:
             self.open = False
 

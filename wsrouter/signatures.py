@@ -1,10 +1,9 @@
 """What a callable needs, read from its signature once, when it is registered."""
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Any, Final
 
 from fastapi import BackgroundTasks, Depends, Response, Security, params
@@ -21,20 +20,8 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.frames import CloseInfo
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
-
-
-class Kind(IntEnum):
-    """How a callable is called."""
-
-    ASYNC = 0
-    SYNC = 1
-    CLASS = 2
-    ASYNC_GENERATOR = 3
-    GENERATOR = 4
-
-    @property
-    def yields(self) -> bool:
-        return self in (Kind.ASYNC_GENERATOR, Kind.GENERATOR)
+from wsrouter.kinds import Kind, kind_of, name_of
+from wsrouter.positions import positioned
 
 
 class Given(Enum):
@@ -192,33 +179,6 @@ def check_dependency(call: Any, place: str) -> None:
         ) from None
 
 
-def name_of(call: object) -> str:
-    """Return the name of a callable for texts."""
-    if isinstance(call, functools.partial):
-        return name_of(call.func)
-    return getattr(call, "__qualname__", None) or type(call).__qualname__
-
-
-def kind_of(call: Callable[..., Any]) -> Kind:
-    """Return how a callable is called, decorators and ``functools.partial`` seen through."""
-    if inspect.isclass(call):
-        return Kind.CLASS
-    bare: Any = call
-    while isinstance(bare, functools.partial):
-        bare = bare.func
-    candidates = [bare, inspect.unwrap(bare)]
-    if not inspect.isroutine(bare):
-        candidates += [type(bare).__call__, inspect.unwrap(type(bare).__call__)]
-    for predicate, kind in (
-        (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
-        (inspect.isgeneratorfunction, Kind.GENERATOR),
-        (inspect.iscoroutinefunction, Kind.ASYNC),
-    ):
-        if any(predicate(candidate) for candidate in candidates):
-            return kind
-    return Kind.SYNC
-
-
 def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
     """Work out what a callable needs.
 
@@ -232,7 +192,8 @@ def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
     """
     sources: list[tuple[str, Dependency | Provided | Given]] = []
     request: list[inspect.Parameter] = []
-    for parameter in parameters_of(call, owner)[skip:]:
+    for declared in parameters_of(call, owner)[skip:]:
+        parameter = positioned(declared, owner)
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(
                 f"{owner}, parameter {parameter.name!r}: what is injected is passed by name; remove the '/'"

@@ -17,10 +17,11 @@ from wsrouter.codecs import Frame, Schema, adapter, dump, is_message
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import checked
 from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
+from wsrouter.kinds import Kind, kind_of
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
 from wsrouter.options import check_instance, guard_needs, listed, sorted_middleware
-from wsrouter.signatures import Dependency, Given, Kind, Needs, kind_of, needs_of
+from wsrouter.signatures import Dependency, Given, Needs, needs_of
 
 Reads = Literal["text", "bytes", "frame", "json", "envelope"]
 

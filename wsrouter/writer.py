@@ -167,7 +167,7 @@ class Writer(ABC):
         else:
             self.lost(LOST)
 
-    def _too_slow(self) -> None:
+    def too_slow(self) -> None:
         """Give up a client that does not read."""
         if self.closed is None:
             self.tally.slow += 1
@@ -187,7 +187,7 @@ class Writer(ABC):
             outbox = self._outbox = Outbox(self.limits.outbox_bytes, self.limits.outbox_frames)
         offered = outbox.offer(item, size, run.room or "", run.overflow, key)
         if not offered:
-            self._too_slow()
+            self.too_slow()
             return False
         if offered.dropped or offered.superseded:
             self.tally.dropped += offered.dropped
@@ -204,7 +204,7 @@ class Writer(ABC):
             async with asyncio.timeout(self.limits.send):
                 await asyncio.shield(self._below_bound)
         except TimeoutError:
-            self._too_slow()
+            self.too_slow()
 
     def _release_senders(self) -> None:
         if self._below_bound is not None:

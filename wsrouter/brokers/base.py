@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from wsrouter.codecs import Frame
-from wsrouter.history import Position
+from wsrouter.history import History, Position, Recovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,30 @@ class Broker(ABC):
         """Stop delivering and release what is held; calling it again does nothing."""
 
     @abstractmethod
-    async def publish(self, publication: Publication) -> None:
-        """Hand a publication to every process that subscribed to its target and name."""
+    async def publish(self, publication: Publication, history: History | None = None) -> None:
+        """Hand a publication to every process that subscribed to its target and name.
+
+        Args:
+            publication: what to hand over.
+            history: for a room with history: how much of it is kept. The publication is kept, and gets its place in
+                the stream of the room (`Publication.at`), in one step with being handed over.
+        """
 
     @abstractmethod
-    async def subscribe(self, target: str, name: str) -> None:
-        """Begin to get what is published to a room or a user; called once before the first member."""
+    async def subscribe(self, target: str, name: str, history: History | None = None) -> None:
+        """Begin to get what is published to a room or a user; called once before the first member.
+
+        When it returns, nothing that is published from then on is missed. A room with history keeps its stream while
+        any process is subscribed.
+        """
 
     @abstractmethod
     async def unsubscribe(self, target: str, name: str) -> None:
         """Cease to get it; called once after the last member left."""
+
+    @abstractmethod
+    async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
+        """Return what a client missed that stands at ``since``: everything up to now, or nothing.
+
+        Called after `subscribe` returned, so that what is not in it is delivered.
+        """
