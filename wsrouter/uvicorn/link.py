@@ -126,7 +126,7 @@ class Link(Sender):
                     self._pings.append(received.payload)
                 elif isinstance(received, Pong):
                     self._keepalive.answered(received.payload)
-                else:
+                elif isinstance(received, Close):
                     self._end(received)
                     return
                 if arrivals.full and self._state is not State.CLOSING:

@@ -78,7 +78,7 @@ class WebSocketProtocol(Link):
     def shutdown(self) -> None:
         """End it, because the server ends."""
         if self._state is State.CONNECTING:
-            self._respond(explained(503))
+            self._respond(explained(503), linger=False)
         else:
             self._end(Close(1012, ""))
 
@@ -216,12 +216,12 @@ class WebSocketProtocol(Link):
         self._log("503")
         self._respond(explained(503))
 
-    def _respond(self, response: bytes) -> None:
+    def _respond(self, response: bytes, *, linger: bool = True) -> None:
         """Answer a handshake with anything but accept."""
         self._answered()
         self.transport.write(response)
         self._arrivals.end(1006)
-        self._hang_up(linger=True)
+        self._hang_up(linger=linger)
 
     def _answered(self) -> None:
         self._upgrade = self._denial = None

@@ -40,8 +40,14 @@ class Pong(NamedTuple):
     payload: bytes
 
 
-Received: TypeAlias = str | bytes | Ping | Pong | Close
-"""A whole text or binary message, or a control frame."""
+class Fragment(NamedTuple):
+    """One frame of a message, and not the last."""
+
+
+_FRAGMENT: Final = Fragment()
+
+Received: TypeAlias = str | bytes | Ping | Pong | Close | Fragment
+"""A whole text or binary message, a control frame, or the sign that a part of a message was read."""
 
 
 class Violation(Exception):
@@ -54,7 +60,7 @@ class Violation(Exception):
 
 
 class FrameReader:
-    """What one client sends, read one message or control frame at a time.
+    """What one client sends, read one frame at a time.
 
     Args:
         max_size: bytes of a message, decompressed.
@@ -105,40 +111,37 @@ class FrameReader:
         self._at = 0
 
     def read(self) -> Received | None:
-        """Return the next message or control frame, ``None`` until more is fed.
+        """Read the next frame; ``None`` until more is fed.
 
         Raises:
             Violation: what comes next breaks the protocol or a limit.
         """
-        while True:
-            buffer, at = self._buffer, self._at
-            fed = len(buffer)
-            if fed - at < 2:
-                if fed == at:
-                    self._buffer, self._at = b"", 0
+        buffer, at = self._buffer, self._at
+        fed = len(buffer)
+        if fed - at < 2:
+            if fed == at:
+                self._buffer, self._at = b"", 0
+            return None
+        first, second = buffer[at], buffer[at + 1]
+        simple = first in _WHOLE and second >= MASKED and not self._opcode
+        if not simple:
+            self._check(first, second)
+        length, begin = second & LENGTH, at + 6
+        if length > _LONGEST_CONTROL:
+            begin += 2 if length == 126 else 8
+            if fed < begin:
                 return None
-            first, second = buffer[at], buffer[at + 1]
-            simple = first in _WHOLE and second >= MASKED and not self._opcode
-            if not simple:
-                self._check(first, second)
-            length, begin = second & LENGTH, at + 6
-            if length > _LONGEST_CONTROL:
-                begin += 2 if length == 126 else 8
-                if fed < begin:
-                    return None
-                length = int.from_bytes(buffer[at + 2 : begin - 4])
-                if length > self._max_size - self._size:
-                    raise self._too_large()
-            end = begin + length
-            if fed < end:
-                return None
-            self._at = end
-            payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
-            if simple and length <= self._max_size:
-                return _message(first & OPCODE, payload)
-            received = self._control(first, payload) if first & CONTROL else self._add(first, payload)
-            if received is not None:
-                return received
+            length = int.from_bytes(buffer[at + 2 : begin - 4])
+            if length > self._max_size - self._size:
+                raise self._too_large()
+        end = begin + length
+        if fed < end:
+            return None
+        self._at = end
+        payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
+        if simple and length <= self._max_size:
+            return _message(first & OPCODE, payload)
+        return self._control(first, payload) if first & CONTROL else self._add(first, payload)
 
     def _check(self, first: int, second: int) -> None:
         """Raise if the first two bytes of a frame say what is not allowed here."""
@@ -175,8 +178,8 @@ class FrameReader:
             raise Violation(1002, "incomplete fragmented message")
         return close
 
-    def _add(self, first: int, payload: bytes) -> Received | None:
-        """Return the message of which this is the last frame, ``None`` if it is not."""
+    def _add(self, first: int, payload: bytes) -> Received:
+        """Return the message of which this is the last frame, the sign of a fragment if it is not."""
         if first & OPCODE:
             self._opcode, self._compressed = first & OPCODE, bool(first & RSV1)
             self._fragments = []
@@ -191,7 +194,7 @@ class FrameReader:
         if not fin:
             if len(fragments) >= self._max_fragments:
                 raise Violation(1008, f"over the limit of {self._max_fragments} fragments")
-            return None
+            return _FRAGMENT
         opcode, self._opcode, self._fragments, self._size = self._opcode, 0, None, 0
         return _message(opcode, fragments[0] if len(fragments) == 1 else b"".join(fragments))
 
