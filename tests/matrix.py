@@ -1,6 +1,8 @@
 """Run the suite with the lowest and the newest versions that pyproject.toml admits, on each protocol class.
 
-    python -m tests.matrix [--versions lowest newest] [--ws websockets-sansio wsproto] [pytest's arguments]
+    python -m tests.matrix [--versions lowest newest] [--ws websockets-sansio wsproto OURS] [pytest's arguments]
+
+OURS is `wsrouter.uvicorn:WebSocketProtocol`.
 
 The lowest versions are those of the package's own dependencies and of its extras `jwks` and `redis`; tools, and what
 only the examples need, stay at their newest. Each set of versions has an environment of its own under `.matrix`.
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
 ENVIRONMENTS = ROOT / ".matrix"
 VERSIONS = ["lowest", "newest"]
-PROTOCOLS = ["websockets-sansio", "wsproto"]
+PROTOCOLS = ["websockets-sansio", "wsproto", "wsrouter.uvicorn:WebSocketProtocol"]
 
 
 def requirements() -> list[Requirement]:
@@ -94,7 +96,7 @@ def main() -> int:
             passed = run(python, protocol, arguments)
             failed = failed or not passed
             result = "passed" if passed else "FAILED"
-            table.append(f"{versions:8}{protocol:19}{result}  {time.monotonic() - start:6.1f} s")
+            table.append(f"{versions:8}{protocol:36}{result}  {time.monotonic() - start:6.1f} s")
     print("-" * min(50, shutil.get_terminal_size().columns), *table, sep="\n", flush=True)
     return 1 if failed else 0
 

@@ -5,9 +5,9 @@ It serves any ASGI application. Connections of wsrouter's handlers find in it th
 Importing it looks whether uvicorn and websockets have what it uses, and raises `ConfigurationError` if not.
 """
 
-from wsrouter.uvicorn.requirements import check
+from wsrouter.uvicorn.requirements import check as _check
 
-check()
+_check()
 
 from wsrouter.uvicorn.protocol import WebSocketProtocol  # noqa: E402  # what it imports may be missing
 
