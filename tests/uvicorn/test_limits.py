@@ -15,6 +15,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.support import Server, connect, eventually, serve
+from tests.uvicorn.conftest import Certificate, Run
 from tests.uvicorn.serving import OURS, Recorder, StalledClient, fill, frame
 from tests.wire import RawClient, request, text
 from wsrouter.transports import framed
@@ -246,13 +247,19 @@ async def test_a_client_that_ignores_our_close_is_gone() -> None:
             assert count() == before
 
 
-async def test_a_breach_by_a_client_that_sends_on_reaches_it() -> None:
+def test_the_close_frame_for_a_breach_reaches_a_client_that_sends_on(run: Run, tls: Certificate | None) -> None:
     """The close frame arrives although the client has much more under way."""
-    async with serve(swallow, ws=OURS, lifespan="off", ws_max_size=1000) as server, RawClient(server) as client:
-        await client.handshake()
-        client.send(frame(1, b"x" * 5_000_000))
-        assert await client.close_code() == 1009
-        assert await client.end() == b""
+
+    async def test() -> None:
+        options: dict[str, Any] = {"ws_max_size": 1000, **(tls.options if tls else {})}
+        served = serve(swallow, ws=OURS, lifespan="off", **options)
+        async with served as server, StalledClient(server, tls.trust if tls else None) as client:
+            await client.handshake()
+            client.send(frame(1, b"x" * 5_000_000))
+            assert await client.close_code() == 1009
+            assert await client.end() == b""
+
+    run(test())
 
 
 @asynccontextmanager

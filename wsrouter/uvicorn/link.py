@@ -119,7 +119,7 @@ class Link(Sender):
                 if received is None:
                     self._caught_up()
                     break
-                if isinstance(received, str | bytes):
+                if isinstance(received, (str, bytes)):
                     if self._state is not State.CLOSING:
                         arrivals.add(received)
                 elif isinstance(received, Ping):

@@ -78,19 +78,17 @@ class WebSocketProtocol(Link):
     def shutdown(self) -> None:
         """End it, because the server ends."""
         if self._state is State.CONNECTING:
-            self._respond(explained(503), linger=False)
+            self._respond(explained(503))
         else:
             self._end(Close(1012, ""))
 
     def _handshake(self, data: bytes) -> None:
-        if self._state is not State.CONNECTING:
-            return
         try:
             upgrade = read_upgrade(data, deflate=self.config.ws_per_message_deflate)
         except Refused as refused:
             client = _address(get_remote_addr(self.transport))
             logger.info('%s - "WebSocket handshake" %d', client, refused.status)
-            self._respond(refused.response)
+            self._respond(refused.response, linger=True)  # a body may follow
             return
         transport: DirectTransport = self
         self._upgrade = upgrade
@@ -216,7 +214,7 @@ class WebSocketProtocol(Link):
         self._log("503")
         self._respond(explained(503))
 
-    def _respond(self, response: bytes, *, linger: bool = True) -> None:
+    def _respond(self, response: bytes, *, linger: bool = False) -> None:
         """Answer a handshake with anything but accept."""
         self._answered()
         self.transport.write(response)
