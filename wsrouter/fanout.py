@@ -9,7 +9,7 @@ from typing import Final
 from wsrouter.connection import Connection
 from wsrouter.outbox import Overflow
 from wsrouter.rooms import Room
-from wsrouter.runs import Prepared, Run
+from wsrouter.runs import MAX_BYTES, MAX_FRAMES, Prepared, Run
 
 SLICE_SECONDS: Final = 0.01
 """A large fan-out gives the loop back so often."""
@@ -25,17 +25,20 @@ class Cork:
     encoded, framed and joined once for all members.
     """
 
-    __slots__ = ("_dirty", "_flushing", "_open")
+    __slots__ = ("_bytes", "_dirty", "_flushing", "_frames", "_open")
 
     def __init__(self) -> None:
         self._dirty: deque[Connection] = deque()
         self._open: list[Room[Connection]] = []
         self._flushing = False
+        self._frames = 0
+        """What was published in this iteration of the event loop, to any room, and its bytes."""
+        self._bytes = 0
 
     @property
     def behind(self) -> bool:
         """Whether so much waits that whoever publishes should give the loop back."""
-        return self._flushing or any(room.run is not None and not room.run.open for room in self._open)
+        return self._frames >= MAX_FRAMES or self._bytes >= MAX_BYTES or self._flushing
 
     def publish(
         self,
@@ -58,16 +61,20 @@ class Cork:
         run = room.run
         if run is not None and run.open and run.overflow == overflow and not excluded:
             run.add(prepared)
-            return run.holders
-        run = Run(prepared.room, overflow, compress)
-        members = [each for each in room.members if each not in excluded] if excluded else room.members
-        self.send(run, members)
-        run.add(prepared)
-        if excluded:
-            run.open = False
         else:
-            room.run = run
-            self._open.append(room)
+            run = Run(prepared.room, overflow, compress)
+            members = [each for each in room.members if each not in excluded] if excluded else room.members
+            if not members:
+                return 0
+            self.send(run, members)
+            run.add(prepared)
+            if excluded:
+                run.open = False
+            else:
+                room.run = run
+                self._open.append(room)
+        self._frames += 1
+        self._bytes += prepared.size
         return run.holders
 
     def send(self, run: Run, connections: Collection[Connection]) -> None:
@@ -88,6 +95,7 @@ class Cork:
         for room in self._open:
             room.end_run()
         self._open.clear()
+        self._frames = self._bytes = 0
         dirty = self._dirty
         until = perf_counter() + SLICE_SECONDS
         looks = LOOK_EVERY

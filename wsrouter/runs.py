@@ -29,6 +29,11 @@ class Prepared(NamedTuple):
     key: Hashable = None
     """What it is the newest value of, in a room that keeps the ``latest``."""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it has."""
+        return len(self.frame or self.data or b"")
+
     def encode(self, codec: Codec) -> Frame:
         """Return its frame."""
         if self.frame is not None:
@@ -63,7 +68,7 @@ class Run:
     def add(self, prepared: Prepared) -> None:
         """Add a publication; the run ends when it is large enough."""
         self.prepared.append(prepared)
-        self.size += len(prepared.frame or prepared.data or b"")
+        self.size += prepared.size
         if len(self.prepared) >= MAX_FRAMES or self.size >= MAX_BYTES:
             self.open = False
 

@@ -1,0 +1,351 @@
+"""How publications reach many connections: in runs, corked, in slices, and in order; on sockets that keep a record."""
+
+import json
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.sockets import Busiest, Member, Socket, member_of, turns
+from tests.support import eventually
+from wsrouter import Hub, Message, RoomOptions
+from wsrouter.codecs import JSONCodec
+from wsrouter.runs import MAX_BYTES, MAX_FRAMES
+
+
+class Said(Message):
+    text: str
+
+
+def said(member: Member) -> list[str]:
+    """Return the texts that a member was sent."""
+    return [json.loads(text)["data"]["text"] for text in member.socket.texts()]
+
+
+def written(member: Member) -> list[int]:
+    """Return how many frames each write had."""
+    return [len(Recorded(data).frames()) for data in member.socket.writes]
+
+
+class Recorded(Socket):
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.writes.append(data)
+
+
+async def broadcast(hub: Hub, room: str, *texts: str, **options: Any) -> None:
+    for text in texts:
+        await hub.broadcast(room, Said(text=text), **options)
+
+
+class CountingCodec(JSONCodec):
+    """JSON, counting the publications that it writes."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+        self.written += 1
+        return super().publication(type, data, room, offset)
+
+
+async def test_one_write_per_member_and_iteration() -> None:
+    """What is broadcast within one iteration of the event loop is one write for each member, of the same bytes."""
+    hub = Hub()
+    members = [await member_of(hub, "a") for _ in range(3)]
+    await broadcast(hub, "a", "1", "2", "3")
+    assert [member.socket.writes for member in members] == [[], [], []]
+    await turns()
+    await broadcast(hub, "a", "4")
+    await turns()
+    for member in members:
+        assert said(member) == ["1", "2", "3", "4"]
+        assert written(member) == [3, 1]
+        assert all(one is other for one, other in zip(member.socket.writes, members[0].socket.writes, strict=True)), (
+            "joined once for all"
+        )
+
+
+async def test_rooms_and_users_share_a_write() -> None:
+    """Several rooms and messages to the user go out with one write, in the order in which they were published."""
+    hub = Hub()
+    member = await member_of(hub, "a", "b", user="ann")
+    await broadcast(hub, "a", "1")
+    await broadcast(hub, "b", "2")
+    await hub.send_to_user("ann", Said(text="3"))
+    await broadcast(hub, "a", "4")
+    await turns()
+    assert said(member) == ["1", "2", "3", "4"]
+    assert written(member) == [4]
+
+
+async def test_encoded_once_per_codec() -> None:
+    """Each publication is encoded once for each codec that a member speaks, however many members there are."""
+    hub = Hub()
+    one, other, nobodys = CountingCodec(), CountingCodec(), CountingCodec()
+    for number in range(20):
+        await member_of(hub, "a", codec=one if number % 2 else other)
+    await member_of(hub, "b", codec=nobodys)
+    await broadcast(hub, "a", *map(str, range(7)))
+    await turns()
+    assert (one.written, other.written, nobodys.written) == (7, 7, 0)
+
+
+async def test_an_open_run_grows_without_a_look_at_its_members() -> None:
+    """Later publications of the same room in the same iteration cost the same for one member and for ten thousand."""
+    hub = Hub()
+    await member_of(hub, "large")
+    room = hub.node.rooms.get("large")
+    assert room is not None
+
+    class Unlooked(dict[Any, None]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            self.looks += 1
+            return super().__iter__()
+
+    room.members = members = Unlooked(room.members)
+    await broadcast(hub, "large", *map(str, range(20)))
+    assert members.looks <= 1
+
+
+Change = Callable[[Hub, Member, Member], Awaitable[object]]
+
+
+async def _join(hub: Hub, one: Member, other: Member) -> None:
+    await hub.join(other.connection, "a")
+
+
+async def _leave(hub: Hub, one: Member, other: Member) -> None:
+    await hub.leave(one.connection, "a")
+
+
+async def _other_room(hub: Hub, one: Member, other: Member) -> None:
+    await broadcast(hub, "b", "b")
+
+
+async def _exclude(hub: Hub, one: Member, other: Member) -> None:
+    await broadcast(hub, "a", "not for one", exclude=one.connection.id)
+
+
+async def _exclude_all(hub: Hub, one: Member, other: Member) -> None:
+    ids = list(hub.connections)
+    await broadcast(hub, "a", "for nobody", exclude=ids)
+
+
+async def _reply(hub: Hub, one: Member, other: Member) -> None:
+    await one.connection.send(Said(text="reply"))
+
+
+async def _answer(hub: Hub, one: Member, other: Member) -> None:
+    one.connection.reply(one.connection.encode(Said(text="reply")))
+
+
+async def _user(hub: Hub, one: Member, other: Member) -> None:
+    await hub.send_to_user("one", Said(text="for the user"))
+
+
+async def _close(hub: Hub, one: Member, other: Member) -> None:
+    await one.connection.close()
+
+
+async def _pause(hub: Hub, one: Member, other: Member) -> None:
+    one.socket.pause()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_join, [["1", "2"], ["1", "2"], ["2"]]),
+        (_leave, [["1"], ["1", "2"], []]),
+        (_other_room, [["1", "b", "2"], ["1", "2"], ["b"]]),
+        (_exclude, [["1", "2"], ["1", "not for one", "2"], []]),
+        (_exclude_all, [["1", "2"], ["1", "2"], []]),
+        (_reply, [["1", "reply", "2"], ["1", "2"], []]),
+        (_answer, [["1", "reply", "2"], ["1", "2"], []]),
+        (_user, [["1", "for the user", "2"], ["1", "2"], []]),
+        (_close, [["1"], ["1", "2"], []]),
+        (_pause, [["1", "2"], ["1", "2"], []]),
+    ],
+)
+async def test_a_run_ends_when_the_next_publication_has_another_place_or_other_recipients(
+    change: Change, expected: list[list[str]]
+) -> None:
+    """Whatever happens between two broadcasts, each member gets what it has to, in the order in which it was sent."""
+    hub = Hub()
+    one = await member_of(hub, "a", "b", user="one")
+    two = await member_of(hub, "a")
+    three = await member_of(hub, "b")
+    await broadcast(hub, "a", "1")
+    await change(hub, one, three)
+    await broadcast(hub, "a", "2")
+    await turns(2)
+    if one.socket.paused and one.socket.closed is None:
+        one.socket.take()
+    assert [said(member) for member in (one, two, three)] == expected
+
+
+async def test_a_run_ends_at_its_bounds() -> None:
+    """After 64 frames or 64 KiB it is written, and `broadcast` gives the loop back; nothing is lost or out of order."""
+    hub = Hub()
+    member = await member_of(hub, "a")
+    texts = [str(number) for number in range(3 * MAX_FRAMES + 5)]
+    await broadcast(hub, "a", *texts)
+    await turns(2)
+    assert said(member) == texts
+    assert max(written(member)) <= MAX_FRAMES
+    member.socket.writes.clear()
+    texts = [f"{number}{'x' * 20_000}" for number in range(10)]
+    await broadcast(hub, "a", *texts)
+    await turns(2)
+    assert said(member) == texts
+    assert max(map(len, member.socket.writes)) < MAX_BYTES + 21_000
+
+
+async def test_broadcasting_to_many_rooms_gives_the_loop_back() -> None:
+    """A loop over thousands of rooms holds up nobody: it is suspended after every 64 publications."""
+    hub = Hub()
+    for number in range(3000):
+        await member_of(hub, f"room {number}")
+    published = hub.node.published
+    async with Busiest(lambda: hub.node.published) as busiest:
+        for number in range(3000):
+            await hub.broadcast(f"room {number}", Said(text="x"))
+    assert hub.node.published == published + 3000
+    assert busiest.turn <= MAX_FRAMES
+
+
+@pytest.mark.parametrize("rooms", [1, 2])
+async def test_bursts_stay_together(rooms: int) -> None:
+    """Sixteen publications in turn to one room, or to two with the same members, are one write for each."""
+    hub = Hub()
+    members = [await member_of(hub, "0", "1") for _ in range(3)]
+    for number in range(16):
+        await broadcast(hub, str(number % rooms), str(number))
+    await turns()
+    for member in members:
+        assert said(member) == [str(number) for number in range(16)]
+        assert written(member) == [16]
+
+
+async def test_a_reply_takes_the_cork_along() -> None:
+    """What was published before goes with the reply, in one write, and is not written again."""
+    hub = Hub()
+    member = await member_of(hub, "a", "b")
+    await broadcast(hub, "a", "1", "2")
+    await broadcast(hub, "b", "3")
+    await member.connection.send(Said(text="reply"))
+    assert said(member) == ["1", "2", "3", "reply"]
+    assert written(member) == [4]
+    await turns(2)
+    assert written(member) == [4]
+
+
+async def test_a_close_takes_the_cork_along() -> None:
+    """What was published before goes before the close frame, and nothing after it."""
+    hub = Hub()
+    member, other = await member_of(hub, "a"), await member_of(hub, "a")
+    await broadcast(hub, "a", "1")
+    await member.connection.close(4000, "enough")
+    await broadcast(hub, "a", "2")
+    await turns(2)
+    assert (said(member), said(other)) == (["1"], ["1", "2"])
+    assert member.socket.closed == (4000, "enough")
+
+
+async def test_a_slice_after_a_reply_and_another_publication() -> None:
+    """A member that sends while a fan-out is under way gets nothing twice, and nothing out of order."""
+    hub = Hub()
+    members = [await member_of(hub, "a", seconds=0.001) for _ in range(40)]
+    await broadcast(hub, "a", "1")
+    await turns()
+    late = members[-1]
+    assert said(late) == []
+    await late.connection.send(Said(text="reply"))
+    await broadcast(hub, "a", "2", exclude=members[0].connection.id)
+    await broadcast(hub, "a", "3")
+    await late.connection.send(Said(text="another reply"))
+    await hub.leave(members[-2].connection, "a")
+    for _ in range(20):
+        await turns()
+    assert said(late) == ["1", "reply", "2", "3", "another reply"]
+    assert said(members[0]) == ["1", "3"]
+    assert said(members[-2]) == said(members[5]) == ["1", "2", "3"]
+
+
+async def test_leaving_in_the_middle_of_slices() -> None:
+    """Connections that end while a fan-out is under way get nothing more, and nobody else misses anything."""
+    hub = Hub()
+    members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
+    await broadcast(hub, "a", "1")
+    await turns()
+    leaving = [member for member in members if not said(member)][::2]
+    assert leaving
+    for member in leaving:
+        await member.connection.close()
+        await hub.node.exit(member.connection)
+        await member.connection.aclose()
+    await broadcast(hub, "a", "2")
+    for _ in range(20):
+        await turns()
+    for member in members:
+        assert said(member) == (["1"] if member in leaving else ["1", "2"])
+    assert hub.stats().connections == len(hub.connections) == 60 - len(leaving)
+
+
+class BrokenCodec(JSONCodec):
+    """Can't write publications."""
+
+    def __init__(self, exception: type[Exception]) -> None:
+        self._exception = exception
+
+    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+        raise self._exception("no")
+
+
+each_exception = pytest.mark.parametrize("exception", [ValueError, KeyError, RuntimeError, OSError])
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_compressed_by_option(compress: bool) -> None:
+    """Where the room says so, members that negotiated it get one and the same compressed frame, all others a plain."""
+    hub = Hub(rooms={"*": RoomOptions(compress=compress)})
+    members = [await member_of(hub, "a", window_bits=bits) for bits in (None, 12, None, 12, 15)]
+    text = "a text that repeats itself " * 20
+    await broadcast(hub, "a", text)
+    await turns()
+    assert {tuple(said(member)) for member in members} == {(text,)}
+    first = [member.socket.writes[0][0] for member in members]
+    assert first == ([0x81, 0xC1, 0x81, 0xC1, 0xC1] if compress else [0x81] * 5)
+    assert members[1].socket.writes[0] is members[3].socket.writes[0]
+    assert members[0].socket.writes[0] is members[2].socket.writes[0]
+    await broadcast(hub, "a", text)
+    await members[1].connection.send(Said(text="reply"))
+    members[3].socket.pause()
+    await turns()
+    members[3].socket.take()
+    assert said(members[1]) == [text, text, "reply"]
+    assert said(members[3]) == [text, text]
+
+
+async def test_a_member_that_does_not_read_holds_bytes_that_all_share() -> None:
+    """A thousand stalled members of one room hold one copy of what waits for them."""
+    hub = Hub()
+    members = [await member_of(hub, "a") for _ in range(1000)]
+    for member in members:
+        member.socket.pause()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(50):
+            await broadcast(hub, "a", f"{number} {'x' * 10_000}")
+            await turns(2)
+        await eventually(lambda: min(member.connection.pending_bytes for member in members) > 50 * 10_000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 50 * 10_100 + 1000 * 50 * 600
+    for member in members:
+        await member.connection.aclose()
