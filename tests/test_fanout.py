@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.types import Message as Event
 
-from tests.sockets import Busiest, Member, Socket, member_of, turns
+from tests.sockets import Busiest, Member, Socket, gone, member_of, portable, turns
 from tests.support import eventually
-from wsrouter import Hub, Message, RoomOptions
+from wsrouter import Hub, Limits, Message, RoomOptions
 from wsrouter.codecs import JSONCodec
 from wsrouter.runs import MAX_BYTES, MAX_FRAMES
 
@@ -306,6 +307,104 @@ class BrokenCodec(JSONCodec):
 
 
 each_exception = pytest.mark.parametrize("exception", [ValueError, KeyError, RuntimeError, OSError])
+
+
+@pytest.mark.logs_errors
+@each_exception
+@pytest.mark.parametrize("then", ["turn", "send", "reply", "close", "disconnect", "resume"])
+async def test_a_codec_that_fails_closes_those_who_speak_it(exception: type[Exception], then: str) -> None:
+    """The others miss nothing, and nobody who is not to blame gets an exception."""
+    hub = Hub()
+    codec = BrokenCodec(exception)
+    fine = [await member_of(hub, "a", user="u")]
+    broken = [await member_of(hub, "a", codec=codec, user="u") for _ in range(3)]
+    fine.append(await member_of(hub, "a", user="u"))
+    if then == "resume":
+        for member in broken:
+            member.socket.pause()
+    await broadcast(hub, "a", "1")
+    if then == "send":
+        for member in broken:
+            await member.connection.send(Said(text="reply"))
+    elif then == "reply":
+        for member in broken:
+            member.connection.reply('"reply"')
+    elif then == "close":
+        for member in broken:
+            await member.connection.close(4000)
+    elif then == "disconnect":
+        await hub.disconnect_user("u", code=4000)
+    await turns(2)
+    if then == "disconnect":
+        assert {member.socket.closed for member in fine} == {(4000, "")}
+    else:
+        await broadcast(hub, "a", "2")
+        await turns(2)
+    for member in fine:
+        assert said(member) == (["1"] if then == "disconnect" else ["1", "2"])
+    for member in broken:
+        assert member.socket.closed == (1011, "internal error")
+        assert said(member) == []
+
+
+@pytest.mark.logs_errors
+@each_exception
+async def test_a_codec_that_can_not_write_a_gap(exception: type[Exception]) -> None:
+    """The connection is closed; it does not go on with a hole that nothing tells of."""
+
+    class Gapless(JSONCodec):
+        def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+            if type == "$gap":
+                raise exception("no")
+            return super().publication(type, data, room, offset)
+
+    hub = Hub(rooms={"a": RoomOptions(overflow="drop_old")})
+    member = await member_of(hub, "a", codec=Gapless(), limits=Limits(outbox_frames=2))
+    member.socket.pause()
+    await broadcast(hub, "a", "1", "2", "3")
+    await turns()
+    member.socket.take()
+    assert member.socket.closed == (1011, "internal error")
+    await member.connection.aclose()
+
+
+@pytest.mark.logs_errors
+@each_exception
+async def test_a_codec_that_fails_on_the_portable_path(exception: type[Exception]) -> None:
+    """The same where publications go through ASGI's `send`."""
+    hub = Hub()
+    events: dict[str, list[Event]] = {}
+
+    async def enter(name: str, codec: JSONCodec) -> Any:
+        events[name] = []
+
+        async def send(event: Event) -> None:
+            events[name].append(event)
+
+        connection = portable(send, codec=codec)
+        await connection.accept(None, [])
+        await hub.node.enter(connection)
+        await hub.join(connection, "a")
+        return connection
+
+    connections = [
+        await enter("fine", JSONCodec()),
+        await enter("broken", BrokenCodec(exception)),
+        await enter("sends", BrokenCodec(exception)),
+        await enter("closes", BrokenCodec(exception)),
+        await enter("fine too", JSONCodec()),
+    ]
+    async with gone(*connections, hub=hub):
+        await broadcast(hub, "a", "1")
+        await connections[2].send(Said(text="reply"))
+        await connections[3].close(4000)
+        await turns(3)
+        await broadcast(hub, "a", "2")
+        await turns(3)
+        for name in "fine", "fine too":
+            assert [json.loads(event["text"])["data"]["text"] for event in events[name][1:]] == ["1", "2"]
+        for name in "broken", "sends", "closes":
+            assert events[name][1:] == [{"type": "websocket.close", "code": 1011, "reason": "internal error"}]
 
 
 @pytest.mark.parametrize("compress", [False, True])

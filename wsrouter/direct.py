@@ -54,7 +54,7 @@ class DirectConnection(Connection):
         try:
             data = transport.frame(frame)
         except ValueError as exc:
-            self.failed(exc)
+            self.unwritable(exc)
             return
         if self.cork:
             self._flush(data)
@@ -77,18 +77,24 @@ class DirectConnection(Connection):
         else:
             self._flush(self._transport.frame(frame))
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         cork = self.cork
         if not cork:
-            return
+            return False
         transport = self._transport
         if len(cork) > 1 or transport.paused or self._outbox or self.closed is not None:
             self._flush()
-            return
+            return False
         run = cork[0]
         run.open = False
         cork.clear()
-        transport.write(run.wire(self.codec, transport.window_bits))
+        try:
+            data = run.wire(self.codec, transport.window_bits)
+        except Exception as exc:
+            self.unwritable(exc)
+        else:
+            transport.write(data)
+        return False
 
     async def flushed(self) -> None:
         if self._outbox and self.closed is not None:
@@ -118,10 +124,14 @@ class DirectConnection(Connection):
             run.open = False
             if self.closed is not None or not self._accepted:
                 continue
-            if transport.paused or self._outbox:
-                self._offer_all(run)
+            try:
+                if transport.paused or self._outbox:
+                    self._offer_all(run)
+                    continue
+                chunk.append(run.wire(codec, transport.window_bits))
+            except Exception as exc:
+                self.unwritable(exc)
                 continue
-            chunk.append(run.wire(codec, transport.window_bits))
             size += len(chunk[-1])
             if size >= CHUNK:
                 transport.write(b"".join(chunk))
@@ -163,7 +173,11 @@ class DirectConnection(Connection):
             size = 0
             while outbox and size < CHUNK:
                 item = outbox.pop()
-                chunk.append(transport.frame(self._gap(item)) if isinstance(item, Gap) else item)
+                try:
+                    chunk.append(transport.frame(self._gap(item)) if isinstance(item, Gap) else item)
+                except Exception as exc:
+                    self.unwritable(exc)
+                    continue
                 size += len(chunk[-1])
             transport.write(b"".join(chunk))
         if outbox:

@@ -99,17 +99,15 @@ class Cork:
         dirty = self._dirty
         until = perf_counter() + SLICE_SECONDS
         looks = LOOK_EVERY
-        while dirty:
-            connection = dirty.popleft()
-            try:
-                connection.flush()
-            except Exception as exc:  # of a codec
-                connection.failed(exc)
-            looks -= 1
-            if not looks:
-                if perf_counter() > until:
-                    break
-                looks = LOOK_EVERY
-        self._flushing = bool(dirty)
-        if dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
+        try:
+            while dirty:
+                dirty.popleft().flush()
+                looks -= 1
+                if not looks:
+                    if perf_counter() > until:
+                        break
+                    looks = LOOK_EVERY
+        finally:  # whatever happened to one connection, the others get what is theirs
+            self._flushing = bool(dirty)
+            if dirty:
+                asyncio.get_running_loop().call_soon(self._flush)

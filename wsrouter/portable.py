@@ -79,12 +79,24 @@ class PortableConnection(Connection):
         else:
             self._put(event_of(frame), size_of(frame))
 
-    def flush(self) -> None:
-        if self.closed is None and not (self._writing or self._outbox or self._handed_over):
-            self._handed_over, self.cork = self.cork, []
-            self._wake()
-        else:
+    def flush(self) -> bool:
+        runs = self.cork
+        if not runs:
+            return False
+        if self.closed is not None or self._writing or self._outbox or self._handed_over:
             self._enqueue_cork()
+            return False
+        self.cork = []
+        try:
+            for run in runs:
+                run.open = False
+                run.events(self.codec)
+        except Exception as exc:
+            self.unwritable(exc)
+            return False
+        self._handed_over = runs
+        self._wake()
+        return True
 
     async def flushed(self) -> None:
         if self._writer is not None and self._writer is not asyncio.current_task():
@@ -120,7 +132,12 @@ class PortableConnection(Connection):
             run.open = False
             if self.closed is not None or not self._accepted:
                 continue
-            for (event, size), prepared in zip(run.events(self.codec), run.prepared, strict=True):
+            try:
+                events = run.events(self.codec)
+            except Exception as exc:
+                self.unwritable(exc)
+                return
+            for (event, size), prepared in zip(events, run.prepared, strict=True):
                 if not self._offer(run, event, size, prepared.key):
                     return
         if runs and not self._writing:
@@ -161,7 +178,11 @@ class PortableConnection(Connection):
             outbox = self._outbox
             while outbox and not self._writing:
                 item = outbox.pop()
-                event = event_of(self._gap(item)) if isinstance(item, Gap) else item
+                try:
+                    event = event_of(self._gap(item)) if isinstance(item, Gap) else item
+                except Exception as exc:
+                    self.unwritable(exc)
+                    continue
                 await self._transmit(event)
                 if not outbox.full:
                     self._release_senders()

@@ -100,8 +100,8 @@ class Writer(ABC):
         """Queue an answer that nobody can wait for. A full outbox closes the connection with 4508."""
 
     @abstractmethod
-    def flush(self) -> None:
-        """Send on what is corked; never waits, never raises."""
+    def flush(self) -> bool:
+        """Send on what is corked, and return whether a task does the rest; never waits, never raises."""
 
     def start_close(self, code: int, reason: str, *, discard: bool = False) -> None:
         """Queue the close frame; nothing is sent after it. The first close counts, later ones do nothing."""
@@ -166,6 +166,12 @@ class Writer(ABC):
             self.start_close(1011, "internal error", discard=True)
         else:
             self.lost(LOST)
+
+    def unwritable(self, exc: Exception) -> None:
+        """Close, because what was to be sent has no frame: it can't be left out without a word."""
+        logger.error("%r: a frame can't be made", self, exc_info=exc)
+        if self.closed is None:
+            self.start_close(1011, "internal error", discard=True)
 
     def too_slow(self) -> None:
         """Give up a client that does not read."""
