@@ -1,5 +1,6 @@
 """How publications reach many connections: in runs, corked, in slices, and in order; on sockets that keep a record."""
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -256,6 +257,23 @@ async def test_a_close_takes_the_cork_along() -> None:
     assert member.socket.closed == (4000, "enough")
 
 
+async def test_slices_let_others_work() -> None:
+    """Writes that take 1 ms each: other callbacks run about every 10 ms, and each member keeps its order."""
+    hub = Hub()
+    members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
+    published = 0
+    async with Busiest(lambda: sum(len(member.socket.writes) for member in members)) as busiest:
+        while len(said(members[0])) < 10:
+            published += 1
+            await broadcast(hub, "a", str(published))
+            await turns()
+        while any(len(said(member)) < published for member in members):
+            await turns()
+    for member in members:
+        assert said(member) == [str(number) for number in range(1, published + 1)]
+    assert busiest.turn <= 14
+
+
 async def test_a_slice_after_a_reply_and_another_publication() -> None:
     """A member that sends while a fan-out is under way gets nothing twice, and nothing out of order."""
     hub = Hub()
@@ -448,3 +466,46 @@ async def test_a_member_that_does_not_read_holds_bytes_that_all_share() -> None:
     assert after - before < 50 * 10_100 + 1000 * 50 * 600
     for member in members:
         await member.connection.aclose()
+
+
+async def test_the_portable_path_lets_others_work() -> None:
+    """A fan-out to thousands through ASGI's `send` is done in slices as well, by the writers that are woken."""
+    hub = Hub()
+    sent = 0
+
+    async def send(event: Event) -> None:
+        nonlocal sent
+        sent += event["type"] == "websocket.send"
+
+    connections = [portable(send) for _ in range(2000)]
+    for connection in connections:
+        await connection.accept(None, [])
+        await hub.node.enter(connection)
+        await hub.join(connection, "a")
+    async with gone(*connections, hub=hub):
+        for expected in 2000, 4000:
+            async with Busiest(lambda: sent) as busiest:
+                await broadcast(hub, "a", "x")
+                while sent < expected:
+                    await turns()
+            assert busiest.turn <= 300
+
+
+async def test_a_member_that_replied_costs_no_writer() -> None:
+    """A portable connection whose cork went with a reply starts nothing for an empty one."""
+    hub = Hub()
+    events: list[str] = []
+
+    async def send(event: Event) -> None:
+        events.append(event["type"])
+
+    connection = portable(send)
+    await connection.accept(None, [])
+    await hub.node.enter(connection)
+    before = asyncio.all_tasks()
+    await hub.join(connection, "a")
+    connection.flush()
+    await turns()
+    assert asyncio.all_tasks() == before
+    async with gone(connection, hub=hub):
+        pass

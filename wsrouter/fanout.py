@@ -13,8 +13,10 @@ from wsrouter.runs import MAX_BYTES, MAX_FRAMES, Prepared, Run
 
 SLICE_SECONDS: Final = 0.01
 """A large fan-out gives the loop back so often."""
-LOOK_EVERY: Final = 32
+LOOK_EVERY: Final = 4
 """After so many connections the clock is looked at."""
+SLICE_WRITERS: Final = 256
+"""So many connections whose writer does the rest, in the next turn of the loop, are a slice as well."""
 
 
 class Cork:
@@ -99,9 +101,10 @@ class Cork:
         dirty = self._dirty
         until = perf_counter() + SLICE_SECONDS
         looks = LOOK_EVERY
+        writers = 0
         try:
-            while dirty:
-                dirty.popleft().flush()
+            while dirty and writers < SLICE_WRITERS:
+                writers += dirty.popleft().flush()
                 looks -= 1
                 if not looks:
                     if perf_counter() > until:
