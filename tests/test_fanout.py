@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Message as Event
 
-from tests.sockets import Busiest, Member, Socket, gone, member_of, portable, turns
+from tests.sockets import Busiest, Member, Socket, direct, gone, member_of, portable, turns
 from tests.support import eventually
 from wsrouter import Hub, Limits, Message, RoomOptions
 from wsrouter.codecs import JSONCodec
@@ -64,9 +64,9 @@ async def test_one_write_per_member_and_iteration() -> None:
     for member in members:
         assert said(member) == ["1", "2", "3", "4"]
         assert written(member) == [3, 1]
-        assert all(one is other for one, other in zip(member.socket.writes, members[0].socket.writes, strict=True)), (
-            "joined once for all"
-        )
+        assert all(
+            one is other for one, other in zip(member.socket.writes, members[0].socket.writes, strict=True)
+        ), "joined once for all"
 
 
 async def test_rooms_and_users_share_a_write() -> None:
@@ -466,6 +466,30 @@ async def test_a_member_that_does_not_read_holds_bytes_that_all_share() -> None:
     assert after - before < 50 * 10_100 + 1000 * 50 * 600
     for member in members:
         await member.connection.aclose()
+
+
+async def test_before_accept_nothing_is_joined() -> None:
+    """A connection joins in `on_connect`, not before: whom a guard turns away would be a member for ever."""
+    hub = Hub()
+    connection = direct(Socket(), None)
+    with pytest.raises(RuntimeError, match="once it is accepted"):
+        await hub.join(connection, "a")
+    assert hub.rooms == {}
+
+
+async def test_another_hub_is_refused() -> None:
+    """A connection is a member of its own router's hub: another would never learn of its end."""
+    hub, other = Hub(), Hub()
+    member = await member_of(hub)
+    with pytest.raises(RuntimeError, match="hub of its router"):
+        await other.join(member.connection, "a")
+    assert (hub.rooms, other.rooms) == ({}, {})
+    await hub.node.exit(member.connection)
+    await member.connection.close()
+    await hub.join(member.connection, "a")
+    assert hub.rooms == {}
+
+
 
 
 async def test_the_portable_path_lets_others_work() -> None:

@@ -183,7 +183,7 @@ class Hub:
             WebSocketError: the name is empty or too long (``invalid``), the connection is in as many rooms as it may
                 be, or the room has as many members (``conflict``).
             ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round.
-            RuntimeError: the connection is not accepted yet.
+            RuntimeError: the connection is not accepted yet, or of another hub.
             ValueError: ``presence`` is no JSON, or too large.
         """
         limits = connection.limits
@@ -193,6 +193,8 @@ class Hub:
             if presence is not None:
                 self.node.change(connection, room, presence)
             return
+        if connection.id not in self.node.connections:
+            raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
         if not room or len(room.encode(errors="replace")) > limits.name_bytes:
             raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
         if len(connection.joined) >= limits.rooms:

@@ -157,12 +157,9 @@ class Node:
         """Make a connection a member of a room; nothing happens if it is closed meanwhile.
 
         Raises:
-            RuntimeError: it is not accepted yet.
             WebSocketError: it is being made one already (``conflict``).
             ValueError: ``meta`` is no JSON, or too large.
         """
-        if connection.id not in self.connections and connection.closed is None:
-            raise RuntimeError("The connection is not accepted yet: guards and constructors can't join; on_connect can")
         options = self._options(room)
         if options.presence:
             device_of(connection.user_id, meta or {})  # raises before anything has changed
