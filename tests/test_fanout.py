@@ -490,6 +490,33 @@ async def test_another_hub_is_refused() -> None:
     assert hub.rooms == {}
 
 
+def test_a_hub_outlives_an_event_loop() -> None:
+    """What a loop that has ended never wrote does not keep the next one from broadcasting."""
+    hub = Hub()
+
+    def run(main: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    async def first() -> None:
+        members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
+        await broadcast(hub, "a", "lost")
+        for member in members:
+            await hub.node.exit(member.connection)
+
+    async def second() -> None:
+        member = await member_of(hub, "a")
+        await broadcast(hub, "a", "1")
+        await turns(2)
+        assert said(member) == ["1"]
+        await hub.node.exit(member.connection)
+
+    run(first)
+    run(second)
+    run(second)
 
 
 async def test_the_portable_path_lets_others_work() -> None:

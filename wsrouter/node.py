@@ -116,7 +116,7 @@ class Node:
         if user == known:
             return
         await self.start()
-        self._loop = asyncio.get_running_loop()
+        self._settle()
         if known is not None:
             del self._names[connection]
             self.users.discard(known, connection)
@@ -129,7 +129,7 @@ class Node:
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
         await self.start()
-        self._loop = asyncio.get_running_loop()
+        self._settle()
         self.connections[connection.id] = connection
         connection.tally = self.tally
         await self.recognise(connection)
@@ -260,6 +260,13 @@ class Node:
         if publication.offset is not None and excluded:
             skips = run_of([skipped(publication)], publication.name)
             self.cork.send(skips, [each for each in excluded if each in room.members])
+
+    def _settle(self) -> None:
+        """Belong to the running event loop; what one that has ended did not write any more is forgotten."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self.cork = Cork()
 
     def _lock(self) -> asyncio.Lock:
         if self._starting is None:
