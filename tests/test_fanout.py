@@ -64,9 +64,9 @@ async def test_one_write_per_member_and_iteration() -> None:
     for member in members:
         assert said(member) == ["1", "2", "3", "4"]
         assert written(member) == [3, 1]
-        assert all(
-            one is other for one, other in zip(member.socket.writes, members[0].socket.writes, strict=True)
-        ), "joined once for all"
+        assert all(one is other for one, other in zip(member.socket.writes, members[0].socket.writes, strict=True)), (
+            "joined once for all"
+        )
 
 
 async def test_rooms_and_users_share_a_write() -> None:

@@ -195,14 +195,15 @@ class Hub:
             return
         if connection.id not in self.node.connections:
             raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
-        if not room or len(room.encode(errors="replace")) > limits.name_bytes:
+        if not 0 < _size_of(room) <= limits.name_bytes:
             raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
         if len(connection.joined) >= limits.rooms:
             raise WebSocketError("conflict", f"No more than {limits.rooms} rooms for one connection")
         options = self.options(room)
         if options.raw is not connection.raw:
-            sort, cure = ("raw", "RoomOptions(raw=True)") if connection.raw else ("not raw", "another room")
-            raise ConfigurationError(f"the handler of {connection!r} is {sort}, the room {room!r} is not: use {cure}")
+            sorts = "raw, the room {!r} is not" if connection.raw else "not raw, the room {!r} is"
+            cure = "RoomOptions(raw=True)" if connection.raw else "another room"
+            raise ConfigurationError(f"the handler of {connection!r} is {sorts.format(room)}: use {cure}")
         here = self.node.rooms.get(room)
         if here is not None and options.max_members is not None and len(here.members) >= options.max_members:
             raise WebSocketError("conflict", f"No more than {options.max_members} members in this room")
@@ -239,3 +240,11 @@ class Hub:
 def names(given: str | Iterable[str]) -> frozenset[str]:
     """Return one name, or several, as a set."""
     return frozenset((given,) if isinstance(given, str) else given)
+
+
+def _size_of(name: str) -> int:
+    """Return the bytes of a name's UTF-8; 0 if it has none, because of a lone surrogate: no frame could tell it."""
+    try:
+        return len(name.encode())
+    except UnicodeEncodeError:
+        return 0

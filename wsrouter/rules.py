@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 from wsrouter.errors import ConfigurationError
 from wsrouter.history import History
@@ -68,8 +68,9 @@ class RoomOptions:
                 f"RoomOptions(history=..., overflow={self.overflow!r}): what is dropped would be a hole in the history;"
                 ' only "disconnect" goes with it: who is closed comes back with its position'
             )
-        if self.max_members is not None and self.max_members < 1:
-            raise ConfigurationError(f"RoomOptions(max_members={self.max_members!r}): expected at least 1")
+        count = cast(object, self.max_members)
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigurationError(f"RoomOptions(max_members={count!r}): expected a number above zero")
 
 
 class Rules:

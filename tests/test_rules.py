@@ -1,0 +1,144 @@
+"""How rooms behave, by the patterns of their names: which options rule, and which are refused."""
+
+from typing import Any
+
+import pytest
+
+from tests.sockets import member_of
+from wsrouter import ConfigurationError, Hub, Limits, Message, RoomOptions, WebSocketError
+from wsrouter.rules import Rules
+
+ONE, TWO, THREE = (RoomOptions(max_members=count) for count in (1, 2, 3))
+
+
+class Said(Message):
+    text: str
+
+
+class Price(Message, key="symbol"):
+    symbol: str
+
+
+def test_the_first_pattern_that_matches_rules() -> None:
+    """`*` is any text, also none and also a line break; everything else stands for itself."""
+    rules = Rules({"chat:*": ONE, "chat:1": TWO, "*:end": TWO, "a*b*c": THREE, "x.y": THREE})
+    for room, options in [
+        ("chat:1", ONE),
+        ("chat:", ONE),
+        ("chat:\n", ONE),
+        ("chat:end", ONE),
+        ("the:end", TWO),
+        ("abc", THREE),
+        ("a-b-b-c", THREE),
+        ("x.y", THREE),
+    ]:
+        assert rules.of(room) is options
+        assert rules.of(room) is options, "the second time it is remembered"
+    for room in "chat", "Chat:1", "xzy", "abcd", " chat:1", "*":
+        assert rules.of(room) == RoomOptions()
+
+
+def test_rules_of_many_rooms() -> None:
+    """However many names are asked for, each gets its own options, and not all are remembered."""
+    rules = Rules({"a*": ONE, "b*": TWO})
+    for number in range(20_000):
+        assert rules.of(f"a{number}") is ONE
+        assert rules.of(f"b{number}") is TWO
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overflow": "drop"}, "overflow='drop'"),
+        ({"overflow": None}, "overflow=None"),
+        ({"overflow": ["latest"]}, "overflow="),
+        ({"raw": True, "overflow": "drop_new"}, "raw room"),
+        ({"raw": True, "overflow": "latest"}, "raw room"),
+        ({"max_members": 0}, "max_members=0"),
+        ({"max_members": -1}, "max_members=-1"),
+        ({"max_members": "7"}, "max_members='7'"),
+        ({"max_members": 1.5}, r"max_members=1\.5"),
+        ({"max_members": True}, "max_members=True"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], message: str) -> None:
+    """A mistake in an option is reported where it is made."""
+    with pytest.raises(ConfigurationError, match=message):
+        RoomOptions(**options)
+
+
+def test_a_key_that_is_no_field() -> None:
+    """`key=` names a field of the message."""
+    with pytest.raises(ConfigurationError, match="none of its fields"):
+
+        class Wrong(Message, key="sybmol"):  # pyright: ignore[reportUnusedClass]
+            symbol: str
+
+
+def test_a_key_is_inherited() -> None:
+    """A subclass of a message with a key has it too."""
+
+    class Quote(Price):
+        price: float
+
+    assert Quote.__message_key__ == "symbol"
+    assert Quote.__message_type__ == "quote"
+
+
+async def test_a_room_that_is_full() -> None:
+    """A join above `max_members` raises `conflict`; who is in may join again, and a place that is left is free."""
+    hub = Hub(rooms={"pair": RoomOptions(max_members=2)})
+    one, two, three = [await member_of(hub) for _ in range(3)]
+    for member in one, two, one:
+        await hub.join(member.connection, "pair")
+    with pytest.raises(WebSocketError, match="No more than 2 members") as refused:
+        await hub.join(three.connection, "pair")
+    assert refused.value.code == "conflict"
+    assert three.connection.rooms == frozenset()
+    assert hub.rooms == {"pair": 2}
+    await hub.leave(one.connection, "pair")
+    await hub.join(three.connection, "pair")
+    await two.connection.close()
+    await hub.node.exit(two.connection)
+    await hub.join(one.connection, "pair")
+    assert hub.rooms == {"pair": 2}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "é" * 128, "\ud800", "a\udfffb"])
+async def test_names_that_are_none(name: str) -> None:
+    """They are empty, longer than 255 bytes of UTF-8, or have none: no frame could say where it comes from."""
+    hub = Hub()
+    member = await member_of(hub)
+    with pytest.raises(WebSocketError, match="The name of a room has 1 to 255 bytes"):
+        await hub.join(member.connection, name)
+    assert hub.rooms == {}
+    for longest in "x" * 255, "é" * 127, "\0":
+        await hub.join(member.connection, longest)
+
+
+async def test_rooms_of_one_connection() -> None:
+    """A connection may be in so many rooms at once, and no more."""
+    hub = Hub()
+    member = await member_of(hub, limits=Limits(rooms=2))
+    for room in "a", "b", "a":
+        await hub.join(member.connection, room)
+    with pytest.raises(WebSocketError, match="No more than 2 rooms"):
+        await hub.join(member.connection, "c")
+    await hub.leave(member.connection, "a")
+    await hub.join(member.connection, "c")
+    assert member.connection.rooms == {"b", "c"}
+
+
+async def test_a_message_of_the_wrong_sort() -> None:
+    """A raw room takes text and bytes, any other messages; who calls learns it, and nobody is sent anything."""
+    hub = Hub(rooms={"raw": RoomOptions(raw=True)})
+    member = await member_of(hub, "a")
+    with pytest.raises(TypeError, match="speaks the envelope"):
+        await hub.broadcast("a", "text")
+    with pytest.raises(TypeError, match="is raw"):
+        await hub.broadcast("raw", Said(text="x"))
+    with pytest.raises(ValueError, match="surrogates"):
+        await hub.broadcast("raw", "\ud800")
+    with pytest.raises(ConfigurationError, match="is not raw, the room 'raw' is: use another"):
+        await hub.join(member.connection, "raw")
+    assert member.socket.writes == []
