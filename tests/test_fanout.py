@@ -47,7 +47,7 @@ class CountingCodec(JSONCodec):
     def __init__(self) -> None:
         self.written = 0
 
-    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+    def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> str:
         self.written += 1
         return super().publication(type, data, room, offset)
 
@@ -320,7 +320,7 @@ class BrokenCodec(JSONCodec):
     def __init__(self, exception: type[Exception]) -> None:
         self._exception = exception
 
-    def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+    def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> str:
         raise self._exception("no")
 
 
@@ -371,7 +371,7 @@ async def test_a_codec_that_can_not_write_a_gap(exception: type[Exception]) -> N
     """The connection is closed; it does not go on with a hole that nothing tells of."""
 
     class Gapless(JSONCodec):
-        def publication(self, type: str, data: bytes, room: str | None, offset: int | None = None) -> str:
+        def publication(self, type: str, data: bytes | None, room: str | None, offset: int | None = None) -> str:
             if type == "$gap":
                 raise exception("no")
             return super().publication(type, data, room, offset)
