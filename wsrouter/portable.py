@@ -2,30 +2,39 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from starlette.types import Message as Event
 
 from wsrouter.codecs import Frame
 from wsrouter.connection import Connection
-from wsrouter.frames import CloseInfo, event_of, size_of
+from wsrouter.frames import CloseInfo, Send, event_of, size_of
 from wsrouter.outbox import Gap
 from wsrouter.runs import Run
 from wsrouter.tasks import resume, wait_for_end
 from wsrouter.writer import TURN_SENDS
+
+BARE: Final = ("uvicorn.protocols.websockets.", "wsrouter.uvicorn.")
+"""The modules of servers whose ``send`` is as simple as that."""
 
 
 class PortableConnection(Connection):
     """Whoever finds nothing waiting sends for itself; everybody else queues.
 
     A *writer* task sends what is queued; it is started when it is first needed, and then parked. Publications for
-    a client that keeps up are handed to it as they are, and enter the outbox only if it is still at work.
+    a client that keeps up are handed to it as they are, and enter the outbox only if it is still at work. Where
+    ``send`` is the server's own, not wrapped by any middleware, they need no task: it is called at once, and only
+    if it has to wait the writer goes on with it.
     """
 
-    __slots__ = ("_gone", "_handed_over", "_wake_writer", "_writer", "_writing")
+    __slots__ = ("_bare", "_begun", "_gone", "_handed_over", "_wake_writer", "_writer", "_writing")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._bare = is_bare(self._send)
+        self._begun: tuple[Coroutine[Any, Any, None], Any] | None = None
+        """A ``send`` that has to wait, and what for."""
         self._gone = False
         self._writing = False
         self._handed_over: Sequence[Run] = ()
@@ -94,6 +103,9 @@ class PortableConnection(Connection):
         except Exception as exc:
             self.unwritable(exc)
             return False
+        if self._bare:
+            self._begin(runs)
+            return False
         self._handed_over = runs
         self._wake()
         return True
@@ -111,6 +123,8 @@ class PortableConnection(Connection):
     async def aclose(self) -> None:
         if self.closed is None:
             self.closed = CloseInfo(1006, by="server")
+        if self._begun is not None:
+            self._begun[0].close()
         if self._writer is not None:
             self._writer.cancel()
             cancelled = await wait_for_end(self._writer, self.limits.close)
@@ -125,23 +139,47 @@ class PortableConnection(Connection):
         super()._discard()
         self._handed_over = ()
 
+    def _begin(self, runs: Sequence[Run]) -> None:
+        """Send publications, as long as the server takes them at once."""
+        for number, run in enumerate(runs):
+            for place, (event, _) in enumerate(run.events(self.codec)):
+                sending = self._send(event)
+                try:
+                    yielded = sending.send(None)
+                except StopIteration:
+                    continue
+                except Exception as exc:
+                    self.failed(exc)
+                    return
+                self._begun = sending, yielded
+                self._writing = True
+                self._enqueue(run, place + 1)
+                for later in runs[number + 1 :]:
+                    self._enqueue(later)
+                self._wake()
+                return
+
     def _enqueue_cork(self) -> None:
         """Move what is corked into the outbox, before what comes next."""
         runs, self.cork = self.cork, []
         for run in runs:
-            run.open = False
-            if self.closed is not None or not self._accepted:
-                continue
-            try:
-                events = run.events(self.codec)
-            except Exception as exc:
-                self.unwritable(exc)
-                return
-            for (event, size), prepared in zip(events, run.prepared, strict=True):
-                if not self._offer(run, event, size, prepared.key):
-                    return
+            self._enqueue(run)
         if runs and not self._writing:
             self._wake()
+
+    def _enqueue(self, run: Run, first: int = 0) -> None:
+        """Offer publications to the outbox, those before ``first`` left out."""
+        run.open = False
+        if self.closed is not None or not self._accepted:
+            return
+        try:
+            events = run.events(self.codec)
+        except Exception as exc:
+            self.unwritable(exc)
+            return
+        for (event, size), prepared in islice(zip(events, run.prepared, strict=True), first, None):
+            if not self._offer(run, event, size, prepared.key):
+                return
 
     def _put(self, event: Event, size: int) -> bool:
         """Queue an event of this connection's own; true if the outbox is full now."""
@@ -169,6 +207,9 @@ class PortableConnection(Connection):
         """Send what is handed over and what is queued, for as long as the connection lives."""
         loop = asyncio.get_running_loop()
         while True:
+            if self._begun is not None:
+                begun, self._begun = self._begun, None
+                await self._go_on(*begun)
             if not self._writing:
                 for run in self._handed_over:
                     for event, _ in run.events(self.codec):
@@ -199,12 +240,30 @@ class PortableConnection(Connection):
         self._writing = True
         try:
             sending = self._send(event)
-            try:
-                yielded = sending.send(None)
-            except StopIteration:
-                return
+            yielded = sending.send(None)
+        except StopIteration:
+            self._writing = False
+        except Exception as exc:
+            self._writing = False
+            self.failed(exc)
+        else:
+            await self._go_on(sending, yielded)
+
+    async def _go_on(self, sending: Coroutine[Any, Any, None], yielded: Any) -> None:
+        """Wait for the end of a ``send`` that was begun."""
+        try:
             await self._finish(sending, yielded)
         except Exception as exc:
             self.failed(exc)
         finally:
             self._writing = False
+
+
+def is_bare(send: Send) -> bool:
+    """Whether a ``send`` is the method of a server's that is known to wait for nothing but the client.
+
+    Such a coroutine may be begun outside of a task and ended in another: it sets no context variable and enters no
+    cancel scope, which middleware may do.
+    """
+    owner: object = getattr(send, "__self__", None)
+    return type(owner).__module__.startswith(BARE)
