@@ -89,7 +89,9 @@ def run(app: FastAPI, listener: socket.socket, where: str, *notes: str) -> None:
         notes: sentences that are printed after it, each on a line of its own.
     """
     # Without a timeout, a stop or a restart would wait for every open connection.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=5, ws="wsrouter.uvicorn:WebSocketProtocol"
+    )
     console = Console(highlight=False, soft_wrap=True)
     console.print(where, Text(address(listener), style="bold cyan"), "(Ctrl+C stops it).")
     for note in notes:
