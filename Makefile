@@ -11,7 +11,7 @@ WORKERS ?= -n 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-secure demo-stream test check bench docs test-matrix clean
+.PHONY: help demo demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
 
 help: ## print this list
 	@echo "Usage: make TARGET [ARGS=\"...\"] [PYTHON=/path/to/python3.11]"
@@ -25,6 +25,9 @@ demo-secure: $(VENV)/.set-up-examples ## run the notice board of examples/secure
 
 demo-stream: $(VENV)/.set-up-examples ## run examples/stream: texts that come word by word; PORT too
 	@$(BIN)/python -m examples.stream $(if $(PORT),--port $(PORT)) $(ARGS)
+
+demo-ticker: $(VENV)/.set-up-examples ## run examples/ticker: fast prices, and a client that is made slow; PORT too
+	@$(BIN)/python -m examples.ticker $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.set-up-test ## run the tests; ARGS go to pytest, COVERAGE=1 measures branches
 ifeq ($(COVERAGE),)

@@ -1,0 +1,1 @@
+"""Prices that change faster than some clients read: ``python -m examples.ticker`` starts it and prints its address."""
