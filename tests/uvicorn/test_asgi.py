@@ -33,8 +33,7 @@ async def test_the_scope_is_that_of_uvicorns_own_class() -> None:
     assert ours == stock
 
 
-@each_class
-async def test_accept_answers_with_subprotocol_and_headers(ws: str) -> None:
+async def test_accept_answers_with_subprotocol_and_headers() -> None:
     """What `websocket.accept` carries is in the response, beside the server's own headers, once."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +42,7 @@ async def test_accept_answers_with_subprotocol_and_headers(ws: str) -> None:
         await send({"type": "websocket.accept", "subprotocol": "two", "headers": headers})
         await receive()
 
-    async with serve(app, ws=ws, lifespan="off") as server, RawClient(server) as client:
+    async with serve(app, ws=OURS, lifespan="off") as server, RawClient(server) as client:
         assert await client.handshake("/", [("Sec-WebSocket-Protocol", "one, two")]) == 101
         lines = client.head.split(b"\r\n")
         for line in (b"sec-websocket-protocol: two", b"x-one: 1", b"set-cookie: a=1", b"set-cookie: b=2"):
