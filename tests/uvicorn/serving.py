@@ -124,6 +124,12 @@ class StalledClient(RawClient):
         self._writer.write_eof()
 
 
+async def turns(number: int = 50) -> None:
+    """Let server and client, which share the event loop, have their turns: what was sent by now has arrived."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 def fill(transport: DirectTransport, frame: bytes) -> int:
     """Write a frame again and again until the transport is paused, and return how often."""
     count = 0

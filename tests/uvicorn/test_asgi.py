@@ -8,8 +8,9 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.support import connect, eventually, serve, vanish
-from tests.uvicorn.serving import OURS, STOCK, Recorder, StalledClient, close, frame
+from tests.uvicorn.serving import OURS, STOCK, Recorder, StalledClient, close, fill, frame, turns
 from tests.wire import RawClient, text
+from wsrouter.transports import framed
 from wsrouter.uvicorn import WebSocketProtocol
 
 each_class = pytest.mark.parametrize("ws", [STOCK, OURS])
@@ -208,7 +209,7 @@ async def test_what_was_received_before_the_client_vanished_is_given() -> None:
         await send({"type": "websocket.accept"})
         await go.wait()
         scope["extensions"]["wsrouter.transport"]["transport"].abort()
-        await asyncio.sleep(0.01)
+        await turns()
         while (event := await receive())["type"] == "websocket.receive":
             seen.append(event["text"])
         seen.append(event["code"])
@@ -216,7 +217,7 @@ async def test_what_was_received_before_the_client_vanished_is_given() -> None:
     async with serve(app, ws=OURS, lifespan="off") as server, RawClient(server) as client:
         await client.handshake()
         client.send(b"".join(text(str(number)) for number in range(1000)))
-        await asyncio.sleep(0.05)
+        await turns()
         go.set()
         await eventually(lambda: seen and seen[-1] == 1006)
     assert seen == [*map(str, range(1000)), 1006]
@@ -254,19 +255,20 @@ async def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
     class Quick(WebSocketProtocol):
         close_timeout = 0.2
 
+    stalled = asyncio.Event()
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        transport = scope["extensions"]["wsrouter.transport"]["transport"]
-        while not transport.paused:
-            transport.write(b"\x82\x7e\x10\x00" + bytes(4096))
+        fill(scope["extensions"]["wsrouter.transport"]["transport"], framed(bytes(5000)))
+        stalled.set()
         await receive()
 
     loop = asyncio.get_running_loop()
     async with serve(app, ws=Quick, lifespan="off", timeout_graceful_shutdown=None) as server:
         client = await StalledClient(server).__aenter__()
         await client.handshake()
-        await asyncio.sleep(0.05)
+        await stalled.wait()
         begin = loop.time()
     assert loop.time() - begin < 2
     client.drop()

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.support import eventually, serve
-from tests.uvicorn.serving import OURS, Recorder
+from tests.uvicorn.serving import OURS, Recorder, turns
 from tests.wire import RawClient, request, text
 from wsrouter.uvicorn import WebSocketProtocol
 
@@ -111,9 +111,11 @@ async def test_a_denial_that_is_not_finished_in_time_is_503() -> None:
 async def test_a_client_that_leaves_before_accept_is_noticed() -> None:
     """The application gets `websocket.disconnect` with 1006, and can't accept any more."""
     seen: list[Any] = []
+    asked = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        asked.set()
         seen.append(await receive())
         try:
             await send({"type": "websocket.accept"})
@@ -123,7 +125,7 @@ async def test_a_client_that_leaves_before_accept_is_noticed() -> None:
     async with serve(app, ws=OURS, lifespan="off") as server:
         async with RawClient(server) as client:
             client.send(request())
-            await asyncio.sleep(0.01)
+            await asked.wait()
         await eventually(lambda: len(seen) == 2)
     assert seen == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "ClientDisconnected"]
 
@@ -171,18 +173,19 @@ async def test_an_accept_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture
 
 async def test_what_comes_before_accept_is_received_after_it() -> None:
     """A client that does not wait for the response loses nothing, and takes no more than 64 KiB and a read."""
-    decide = asyncio.Event()
+    asked, decide = asyncio.Event(), asyncio.Event()
     app = Recorder()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
         await decide.wait()
         await app(scope, receive, send)
 
     async with serve(slow, ws=OURS, lifespan="off") as server, RawClient(server) as client:
         client.send(request())
-        await asyncio.sleep(0.05)
+        await asked.wait()
         client.send(text("x" * 100) * 5000)
-        await asyncio.sleep(0.05)
+        await turns()
         decide.set()
         assert await client.answer() == 101
         await eventually(lambda: len(app.events) == 5000, 10)
