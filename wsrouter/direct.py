@@ -24,11 +24,13 @@ class DirectConnection(Connection):
         transport: the way to the socket.
     """
 
-    __slots__ = ("_close", "_deadline", "_drained", "_transport")
+    __slots__ = ("_attached", "_close", "_deadline", "_drained", "_transport")
 
     def __init__(self, transport: DirectTransport, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transport = transport
+        self._attached = False
+        """Whether accept is through: until then the transport takes nothing, a close frame neither."""
         self._deadline: asyncio.TimerHandle | None = None
         """Until then the client has to take something, or what waits before the close frame."""
         self._drained: asyncio.Future[None] | None = None
@@ -38,6 +40,7 @@ class DirectConnection(Connection):
     async def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
         await super().accept(subprotocol, headers)
         self._transport.attach(self._resumed)
+        self._attached = True
         self._resumed()
 
     @property
@@ -196,7 +199,7 @@ class DirectConnection(Connection):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if self._outbox:
+        if self._outbox or not self._attached:
             self._close = code, reason
             self._deadline = asyncio.get_running_loop().call_later(self.limits.close, self._give_up)
         else:
