@@ -52,6 +52,7 @@ async def serve(
     server: Literal["uvicorn", "hypercorn"] = "uvicorn",
     ws: str | type[asyncio.Protocol] | None = None,
     stop_timeout: float = 10.0,
+    send_buffer: int | None = None,
     **options: Any,  # whatever uvicorn.Config or hypercorn's Config takes
 ) -> AsyncGenerator[Server]:
     """Run a real server in the event loop of the test, on a free port of 127.0.0.1.
@@ -67,6 +68,8 @@ async def serve(
         server: Which server.
         ws: uvicorn's WebSocket implementation. Default: the environment's ``WSROUTER_TEST_WS``, else
             ``websockets-sansio``.
+        send_buffer: Bytes that the kernel takes for each connection (``SO_SNDBUF``). Default: as many as it likes, on
+            loopback some 2.5 MB.
         stop_timeout: Seconds that the server has to end before it is cancelled and the test fails.
         options: Options of ``uvicorn.Config``, or attributes of hypercorn's ``Config``.
 
@@ -79,6 +82,8 @@ async def serve(
     started, stop = asyncio.Event(), asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if server == "uvicorn":
             running = _run_uvicorn(watched, listener, started, stop, ws, options)
         else:
