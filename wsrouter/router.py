@@ -31,6 +31,7 @@ from wsrouter.options import (
 )
 from wsrouter.session import Session
 from wsrouter.table import HandlerTable
+from wsrouter.tasks import apart
 
 HandlerT = TypeVar("HandlerT", bound=type[WebSocketHandler])
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -236,7 +237,7 @@ def _endpoint(table: HandlerTable) -> Callable[[WebSocket], Any]:
                 " ran; remove its accept()"
             )
         await websocket.receive()  # websocket.connect
-        await Session(chain, websocket).run()
+        await apart(lambda: Session(chain, websocket).run())
 
     endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
     setattr(endpoint, _TABLE, table)
