@@ -69,7 +69,14 @@ class Ends:
         self.task.cancel()
 
 
-def application(ends: Ends, *, limits: Limits | None = None, hub: Hub | None = None, in_flight: int = 1) -> FastAPI:
+def application(
+    ends: Ends,
+    *,
+    limits: Limits | None = None,
+    hub: Hub | None = None,
+    in_flight: int = 1,
+    direct: bool | None = None,
+) -> FastAPI:
     async def lease() -> AsyncGenerator[None]:
         yield
         ends.events.append("released")
@@ -119,7 +126,7 @@ def application(ends: Ends, *, limits: Limits | None = None, hub: Hub | None = N
             ends.closes.append(close)
             ends.events.append("on_disconnect")
 
-    router = WebSocketRouter(guards=[know], limits=limits, hub=hub)
+    router = WebSocketRouter(guards=[know], limits=limits, hub=hub, direct=direct)
     router.add_handler("/", Worker)
     app = FastAPI()
     app.include_router(router)
@@ -334,7 +341,7 @@ class HoldsClose:
 async def test_a_cancel_while_the_close_frame_goes_out_skips_nothing(client_has_left: bool) -> None:
     """A cancel from outside that comes while the close frame is on its way still finds on_disconnect run."""
     ends = Ends()
-    app = HoldsClose(application(ends, limits=Limits(close=0.3)))
+    app = HoldsClose(application(ends, limits=Limits(close=0.3), direct=False))
     async with serve(app) as server:
         ws = await connect(server)
         await ws.send('{"type":"work","data":{"how":"disconnect"}}')

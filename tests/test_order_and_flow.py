@@ -446,7 +446,7 @@ async def test_a_send_that_fails_in_middleware_closes() -> None:
 
         return pick
 
-    async with serve(picky(app_of(Echo))) as server, connect(server) as ws:
+    async with serve(picky(app_of(Echo, direct=False))) as server, connect(server) as ws:
         await ws.send("good")
         assert await ws.recv() == "good"
         await ws.send("bad")

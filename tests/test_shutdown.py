@@ -210,7 +210,7 @@ async def test_a_send_that_can_not_be_stopped_does_not_keep_anything_open() -> N
         async def on_disconnect(self) -> None:
             events.append("on_disconnect")
 
-    app = Stubborn(in_router(Closes, limits=Limits(close=0.5)))
+    app = Stubborn(in_router(Closes, limits=Limits(close=0.5), direct=False))
     async with serve(app) as server:
         ws = await connect(server)
         await ws.send('{"type":"leave"}')
