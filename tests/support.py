@@ -283,6 +283,16 @@ async def eventually(
     return value
 
 
+async def at_rest(count: Callable[[], int]) -> int:
+    """Wait until a number has not changed for 50 ms, and return it."""
+    before = -1
+    while before != count():
+        before = count()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+    return before
+
+
 def _source_of(function: Callable[..., object]) -> str:
     try:
         return " ".join(inspect.getsource(function).split())

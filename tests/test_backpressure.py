@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.envelopes import app_of, close_of, receive, send
-from tests.support import Server, connect, eventually, no_task_left, serve
+from tests.support import Server, at_rest, connect, eventually, no_task_left, serve
 from wsrouter import CloseInfo, Connection, Hub, Limits, Message, WebSocketHandler, on
 
 KIB = 1024
@@ -73,16 +73,6 @@ async def connection_of(app: FastAPI) -> Connection:
     (connection,) = app.state.hub.connections.values()
     assert isinstance(connection, Connection)
     return connection
-
-
-async def at_rest(count: Callable[[], int]) -> int:
-    """Wait until a number has not changed for 50 ms, and return it."""
-    before = -1
-    while before != count():
-        before = count()
-        for _ in range(50):
-            await asyncio.sleep(0.001)
-    return before
 
 
 @pytest.mark.parametrize("limits", [{"inbox_messages": 4}, {"inbox_bytes": 64 * KIB}])
