@@ -113,7 +113,10 @@ class PortableEnd(End):
             finally:
                 self._busy = False
 
-        self.connection = portable(send, limits=limits, **options)
+        self.connection = self._connection(send, limits=limits, **options)
+
+    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> Connection:
+        return portable(send, **options)
 
     def stall(self) -> None:
         self._reads.clear()
@@ -132,7 +135,42 @@ class PortableEnd(End):
         return seen
 
 
-each_path = pytest.mark.parametrize("path", [DirectEnd, PortableEnd])
+class BareServer:
+    """A server whose `send` waits for nothing but the client, as far as its name tells."""
+
+    __module__ = "uvicorn.protocols.websockets.tests"
+
+    def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
+        self._send = send
+
+    async def send(self, event: Event) -> None:
+        await self._send(event)
+
+
+class BareEnd(PortableEnd):
+    """The same where nothing is wrapped around the server's own `send`."""
+
+    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> Connection:
+        return super()._connection(bare(send), **options)
+
+
+Send = Callable[[Event], Awaitable[None]]
+Wrap = Callable[[Send], Send]
+
+
+def wrapped(send: Send) -> Send:
+    """Return a ``send`` as middleware leaves it."""
+    return send
+
+
+def bare(send: Send) -> Send:
+    """Return a ``send`` that is the server's own."""
+    return BareServer(send).send
+
+
+each_server = pytest.mark.parametrize("server", [wrapped, bare])
+each_path = pytest.mark.parametrize("path", [DirectEnd, PortableEnd, BareEnd])
+each_portable_path = pytest.mark.parametrize("path", [PortableEnd, BareEnd])
 
 
 @asynccontextmanager
@@ -368,12 +406,13 @@ async def test_lost_while_it_resumes(path: type[End]) -> None:
         assert "30" not in end.seen()
 
 
-async def test_cancelled_at_every_await() -> None:
+@each_portable_path
+async def test_cancelled_at_every_await(path: type[End]) -> None:
     """A send that is cancelled, wherever it waits, leaves what others send as it is: in order, once, and complete."""
     for suspends in range(4):
         for cancel_after in range(suspends + 2):
             for others in range(3):
-                async with end_of(PortableEnd, suspends=lambda count=suspends: count) as end:
+                async with end_of(path, suspends=lambda count=suspends: count) as end:
                     await send(end, "first")
                     task = asyncio.create_task(send(end, "cancelled"))
                     rest = [asyncio.create_task(send(end, f"other {number}")) for number in range(others)]
@@ -454,7 +493,8 @@ async def test_an_answer_that_nobody_waits_for(path: type[End]) -> None:
 
 @pytest.mark.parametrize("exception", [OSError, ConnectionResetError, RuntimeError])
 @pytest.mark.parametrize("place", ["own", "writer"])
-async def test_a_send_that_finds_nobody(exception: type[Exception], place: str) -> None:
+@each_server
+async def test_a_send_that_finds_nobody(server: Wrap, exception: type[Exception], place: str) -> None:
     """The client is taken for gone, in silence; nothing is tried again, and senders are not told."""
     tried = 0
 
@@ -468,7 +508,7 @@ async def test_a_send_that_finds_nobody(exception: type[Exception], place: str) 
         raise exception
 
     hub = Hub()
-    connection = portable(asgi_send)
+    connection = portable(server(asgi_send))
     async with gone(connection, hub=hub):
         await connection.accept(None, [])
         await hub.node.enter(connection)
@@ -488,7 +528,8 @@ async def test_a_send_that_finds_nobody(exception: type[Exception], place: str) 
 
 @pytest.mark.logs_errors
 @pytest.mark.parametrize("place", ["own", "writer"])
-async def test_a_send_that_fails_for_another_reason(place: str) -> None:
+@each_server
+async def test_a_send_that_fails_for_another_reason(server: Wrap, place: str) -> None:
     """A mistake in a middleware that wraps `send` is logged, and closes with 1011."""
     events: list[Event] = []
 
@@ -499,7 +540,7 @@ async def test_a_send_that_fails_for_another_reason(place: str) -> None:
 
     hub = Hub()
     closing: list[int] = []
-    connection = portable(asgi_send, on_close=lambda: closing.append(1))
+    connection = portable(server(asgi_send), on_close=lambda: closing.append(1))
     async with gone(connection, hub=hub):
         await connection.accept(None, [])
         await hub.node.enter(connection)
@@ -523,15 +564,45 @@ async def test_a_text_that_is_none() -> None:
         assert end.seen() == ["1", 1011]
 
 
-async def test_a_writer_that_is_busy_when_the_connection_ends() -> None:
+@each_portable_path
+async def test_a_writer_that_is_busy_when_the_connection_ends(path: type[End]) -> None:
     """The end of a session does not wait for a server that never takes what it was given."""
     hub = Hub()
-    async with end_of(PortableEnd, "a", hub=hub, limits=Limits(send=60, close=0.05)) as end:
+    async with end_of(path, "a", hub=hub, limits=Limits(send=60, close=0.05)) as end:
         end.stall()
         await broadcast(hub, "a", "1")
         await turns(3)
         async with asyncio.timeout(5):
             await end.connection.close()
+
+
+@each_path
+@pytest.mark.parametrize("end_it", ["lost", "close", "aclose", "none"])
+async def test_the_end_right_after_a_publication_that_waits(path: type[End], end_it: str) -> None:
+    """A publication that the server does not take at once, and the end in the same turn: nothing is left of either."""
+    hub = Hub()
+    async with end_of(path, "a", "b", hub=hub) as end:
+        end.stall()
+        await broadcast(hub, "a", "1", "2")
+        await broadcast(hub, "b", "3")
+        end.connection.flush()
+        if end_it == "lost":
+            end.connection.lost(CloseInfo(1006))
+        elif end_it == "close":
+            end.connection.start_close(4000, "")
+        elif end_it == "aclose":
+            await end.connection.aclose()
+        await broadcast(hub, "a", "late")
+        await turns(1)
+        end.read()
+        await turns(6)
+        seen = end.seen()
+        if end_it == "close":
+            assert seen == ["1", "2", "3", 4000]
+        elif end_it == "none":
+            assert seen == ["1", "2", "3", "late"]
+        else:
+            assert set(seen) <= {"1"}
 
 
 @pytest.mark.parametrize("seed", range(60))
