@@ -490,16 +490,18 @@ async def test_another_hub_is_refused() -> None:
     assert hub.rooms == {}
 
 
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run something in an event loop of its own, which ends at once, whatever it has still to do."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
 def test_a_hub_outlives_an_event_loop() -> None:
     """What a loop that has ended never wrote does not keep the next one from broadcasting."""
     hub = Hub()
-
-    def run(main: Callable[[], Awaitable[None]]) -> None:
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(main())
-        finally:
-            loop.close()
 
     async def first() -> None:
         members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
@@ -516,6 +518,30 @@ def test_a_hub_outlives_an_event_loop() -> None:
 
     run(first)
     run(second)
+    run(second)
+
+
+def test_presence_outlives_an_event_loop() -> None:
+    """A loop that ended before members were told does not keep the next one from telling."""
+    hub = Hub(rooms={"*": RoomOptions(presence=True)})
+
+    async def first() -> None:
+        members = [await member_of(hub, "a", user="ann", seconds=0.001) for _ in range(60)]
+        for member in members:
+            await hub.node.exit(member.connection)
+
+    async def second() -> None:
+        one, two = await member_of(hub, "a", user="bob"), await member_of(hub, "a", user="cid")
+
+        def told() -> bool:
+            frames = [json.loads(text) for text in one.socket.texts()]
+            return any("cid" in frame["data"].get("join", {}) for frame in frames if frame["type"] == "$presence_diff")
+
+        await eventually(told)
+        for member in one, two:
+            await hub.node.exit(member.connection)
+
+    run(first)
     run(second)
 
 

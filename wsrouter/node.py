@@ -266,7 +266,9 @@ class Node:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
+            self.attendance.aclose()
             self.cork = Cork()
+            self.attendance = Attendance(self.rooms, self.cork)
 
     def _lock(self) -> asyncio.Lock:
         if self._starting is None:
