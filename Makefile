@@ -7,7 +7,7 @@ ARGS ?=
 PORT ?=
 COVERAGE ?=
 # Most tests wait for something most of the time. `make test WORKERS=` runs them one after another.
-WORKERS ?= -n 3 --dist worksteal
+WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -41,8 +41,7 @@ endif
 check: $(VENV)/.set-up-dev ## ruff, mypy and pyright (strict), and the tests of layers, exports and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@echo "$(BIN)/mypy & $(BIN)/pyright"; $(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py tests/test_typing.py
 
 bench: $(VENV)/.set-up-test ## run the benchmarks; ARGS go to them

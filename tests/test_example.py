@@ -14,6 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support import connect, serve
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PARTS = """
 from types import SimpleNamespace
 

@@ -180,7 +180,7 @@ class Line(Base):
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+async def database(unmeasured: None, tmp_path: Path) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/lines.sqlite3")
     async with engine.begin() as setup:
         await setup.run_sync(Base.metadata.create_all)

@@ -173,13 +173,13 @@ async def an_anyio_task_group_that_is_cancelled(address: str) -> str:
 
 
 async def an_httpx_call(address: str) -> str:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         answer = await client.get(f"{address}/hello")
     return answer.text
 
 
 async def an_httpx_call_that_times_out(address: str) -> str:
-    async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=0.05)) as client:
+    async with httpx.AsyncClient(verify=False, timeout=httpx.Timeout(10, read=0.05)) as client:
         try:
             await client.get(f"{address}/never")
         except httpx.ReadTimeout:
@@ -188,7 +188,7 @@ async def an_httpx_call_that_times_out(address: str) -> str:
 
 
 async def two_httpx_calls_in_a_task_group(address: str) -> str:
-    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
+    async with httpx.AsyncClient(verify=False) as client, asyncio.TaskGroup() as group:
         tasks = [group.create_task(client.get(f"{address}/hello")) for _ in range(2)]
     return str([task.result().status_code for task in tasks])
 
@@ -405,7 +405,7 @@ async def test_it_behaves_as_in_an_endpoint(scenario: Scenario, suspends_before:
     app, came = app_of(scenario, suspends_before=suspends_before, max_in_flight=max_in_flight)
     async with serve(app) as server:
         address = server.http("")
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             answer = await client.get(server.http("/endpoint"), params={"address": address})
         expected = answer.json()
         assert expected.endswith(", 0 cancellations left")

@@ -1,4 +1,4 @@
-"""The browser of the tests that drive a page."""
+"""Fixtures of the tests of examples: the browser that drives their pages, and no measuring of coverage."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -20,6 +20,11 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(autouse=True)
+def examples_are_not_measured(unmeasured: None) -> None:
+    """Apply `unmeasured` to every test of an example."""
 
 
 @pytest.fixture(scope="module")
