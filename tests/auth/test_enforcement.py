@@ -103,14 +103,29 @@ async def ask(ws: ClientConnection, type: str = "who", data: Any = None) -> Any:
     return answer["error"]["code"] if answer["type"] == "$error" else answer.get("data", answer["type"])
 
 
-@pytest.mark.parametrize(
-    "guards", [[j], [CurrentUser()], [j, CurrentUser()], [j, load], [load], [j, APIKey()], [APIKey(), j]]
-)
-async def test_it_ends_with_the_token_whoever_the_user_is(guards: list[Any]) -> None:
+async def code_of_the_end(server: Server, path: str) -> tuple[Any, int | None]:
+    """Return what a connection answers whose token lasts for two seconds, and how it ends."""
+    async with arrive(server, 2, path) as ws:
+        return await ask(ws), (await close_of(ws))[0]
+
+
+async def test_it_ends_with_the_token_whoever_the_user_is() -> None:
     """The end is the token's, also where something without an end is made of it, or stands beside it."""
-    async with serve(app_of(*guards)) as server, arrive(server, 2) as ws:
-        await ask(ws)
-        assert (await close_of(ws))[0] == 4519
+    chains: dict[str, tuple[str, list[Any]]] = {
+        "/token/": ("ada", [j]),
+        "/account/": ("7", [CurrentUser()]),
+        "/token-then-account/": ("7", [j, CurrentUser()]),
+        "/token-then-loaded/": ("7", [j, load]),
+        "/loaded/": ("7", [load]),
+        "/token-then-key/": ("8", [j, APIKey()]),
+        "/key-then-token/": ("ada", [APIKey(), j]),
+    }
+    app = FastAPI()
+    for path, (_, guards) in chains.items():
+        app_of(*guards, app=app, prefix=path.rstrip("/"))
+    async with serve(app) as server:
+        ends = await asyncio.gather(*(code_of_the_end(server, path) for path in chains))
+    assert dict(zip(chains, ends, strict=True)) == {path: (user, 4519) for path, (user, _) in chains.items()}
 
 
 class ByGuard(WebSocketHandler):
@@ -123,12 +138,12 @@ class ByParameter(WebSocketHandler):
     async def who(self, message: Who, principal: SignedIn) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [ByGuard, ByParameter])
-async def test_it_ends_with_a_token_that_only_a_message_asked_for(handler: type[WebSocketHandler]) -> None:
+async def test_it_ends_with_a_token_that_only_a_message_asked_for() -> None:
     """Who is found while the connection is open is watched from then on."""
-    async with serve(app_of(handler=handler)) as server, arrive(server, 2) as ws:
-        assert await ask(ws) == "$ok"
-        assert (await close_of(ws))[0] == 4519
+    app = app_of(handler=ByGuard, prefix="/guard", app=app_of(handler=ByParameter, prefix="/parameter"))
+    async with serve(app) as server:
+        ends = await asyncio.gather(*(code_of_the_end(server, path) for path in ("/guard/", "/parameter/")))
+    assert ends == [("$ok", 4519), ("$ok", 4519)]
 
 
 @pytest.mark.parametrize("where", ["router", "application"])

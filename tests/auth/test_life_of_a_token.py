@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from typing import Annotated, Any, Literal
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, Literal, get_args
 
 import httpx
 import pytest
@@ -20,6 +21,8 @@ from wsrouter.guards import AllowOrigins, RequireScopes
 Asked = Literal["guard", "constructor", "on_connect", "FastAPI's own dependency"]
 
 ORIGIN = "https://app.example"
+ATTEMPTS = 3
+"""How often something may take too long because the machine has more to do."""
 
 
 class Write(Message):
@@ -85,21 +88,35 @@ async def write(ws: ClientConnection) -> Any:
     return answer["data"] if answer["type"] == "$ok" else answer["error"]["code"]
 
 
-@pytest.mark.parametrize("asked", ["guard", "constructor", "on_connect", "FastAPI's own dependency"])
-async def test_it_ends_with_its_token_wherever_that_is_asked_for(asked: Asked) -> None:
+async def test_it_ends_with_its_token_wherever_that_is_asked_for() -> None:
     """4519 within a second of `exp` and grace, and not before; `$auth` in time puts it off."""
-    here = Here(asked, grace=0.5)
-    async with serve(here.app) as server:
-        ends = time.time() + 2
-        async with here.connect(server, token(exp=ends, sub="ada")) as ws:
-            assert await close_of(ws) == (4519, "the credential has expired")
-            assert ends + 0.5 <= time.time() < ends + 1.5
+
+    async def ends_in_time(here: Here, server: Server) -> None:
+        late = 0.0
+        for _ in range(ATTEMPTS):
+            ends = time.time() + 2
+            async with here.connect(server, token(exp=ends, sub="ada")) as ws:
+                assert await close_of(ws) == (4519, "the credential has expired")
+                late = time.time() - ends
+            assert late >= 0.5
+            if late < 1.5:
+                return
+        pytest.fail(f"closed {late} s after exp, in the last of {ATTEMPTS} attempts")
+
+    async def is_put_off(here: Here, server: Server) -> None:
         async with here.connect(server, lasting(2)) as ws:
             assert (await auth(ws, lasting(4, scope="write")))["type"] == "$ok"
             with pytest.raises(TimeoutError):
                 await receive_within(ws, 3)
             assert await write(ws) == "ada"
             assert (await close_of(ws))[0] == 4519
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for asked in get_args(Asked):
+            here = Here(asked, grace=0.5)
+            server = await stack.enter_async_context(serve(here.app))
+            for life in (ends_in_time, is_put_off):
+                group.create_task(life(here, server), name=f"{life.__name__}, asked in {asked}")
 
 
 async def test_leeway_puts_off_the_end() -> None:
@@ -128,22 +145,19 @@ async def test_scopes_follow_the_token() -> None:
         assert await write(ws) == "forbidden"
 
 
-@pytest.mark.parametrize(
-    ("claims", "code"),
-    [
-        ({"sub": "eve", "scope": "write"}, "forbidden"),
-        ({"sub": "ADA", "scope": "write"}, "forbidden"),
-        ({"iss": "https://other.example", "scope": "write"}, "forbidden"),
-        ({"exp": 1, "scope": "write"}, "unauthenticated"),
-    ],
-)
-async def test_another_subject_s_token_does_not_take_over(claims: dict[str, Any], code: str) -> None:
+async def test_another_subject_s_token_does_not_take_over() -> None:
     """Refused, the user and scopes stay what they were, and so does the end of the connection."""
     here = Here()
     async with serve(here.app) as server, here.connect(server, lasting(2)) as ws:
-        answer = await auth(ws, lasting(60, **claims))
-        assert (answer["type"], answer["error"]["code"]) == ("$error", code)
-        assert await write(ws) == "forbidden"
+        for claims, code in (
+            ({"sub": "eve"}, "forbidden"),
+            ({"sub": "ADA"}, "forbidden"),
+            ({"iss": "https://other.example"}, "forbidden"),
+            ({"exp": 1}, "unauthenticated"),
+        ):
+            answer = await auth(ws, lasting(60, scope="write", **claims))
+            assert (answer["type"], answer["error"]["code"]) == ("$error", code)
+            assert await write(ws) == "forbidden"
         assert (await close_of(ws))[0] == 4519
 
 
