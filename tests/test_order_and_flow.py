@@ -391,7 +391,7 @@ async def test_a_send_to_a_vanished_client_costs_nothing(caplog: pytest.LogCaptu
         await (await ws.ping())
         await vanish(ws)
         left.set()
-        await eventually(done.is_set)
+        await eventually(done.is_set, 20)
     assert sent < 300
     assert [record for record in caplog.records if record.levelno >= 30] == []
 

@@ -50,7 +50,7 @@ async def command(*arguments: str, env: Mapping[str, str] | None = None) -> Asyn
     )
     output = Output()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -64,7 +64,7 @@ async def command(*arguments: str, env: Mapping[str, str] | None = None) -> Asyn
         yield Server(port), output
     finally:
         process.terminate()
-        output.text = (await asyncio.wait_for(process.communicate(), 20))[0].decode()
+        output.text = (await asyncio.wait_for(process.communicate(), 50))[0].decode()
 
 
 UVICORN = ("uvicorn", "tests.auth.logged_app:app", "--port", "PORT")
@@ -90,6 +90,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 }
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", list(COMMANDS))
 async def test_a_server_of_the_command_line_logs_no_credential(name: str) -> None:
     """Query, headers, cookies and subprotocols, of WebSockets and HTTP routes, let in, denied by the authenticator or

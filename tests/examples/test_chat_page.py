@@ -16,7 +16,7 @@ from tests.examples.browsing import DESK, PHONE, Demo, Routes, serve_in_thread
 
 SOCKETS = re.compile(r"/ws/chat/")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("chat page"), pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,8 @@ def enter(browser: Browser, demo: Demo) -> Iterator[Enter]:
         if name:
             page.get_by_label("Your name").fill(name)
             page.get_by_role("button", name="Join").click()
+            if before is None:
+                person.is_online()
         return person
 
     yield open_page

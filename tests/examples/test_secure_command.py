@@ -9,13 +9,13 @@ import pytest
 
 from tests.examples.browsing import ROOT
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def secure(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "examples.secure", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=30, env={**os.environ, **environment}
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, env={**os.environ, **environment}
     )
 
 
