@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 from starlette.datastructures import Address, Headers, QueryParams, State
@@ -54,11 +55,15 @@ class Connection(Writer):
     @property
     def scope(self) -> Scope:
         """The ASGI scope of the connection."""
-        return self._scope
+        seen = view.get()
+        return self._scope if seen is None or seen.connection is not self else seen.scope
 
     @property
     def http(self) -> HTTPConnection:
         """Starlette's view of the handshake."""
+        seen = view.get()
+        if seen is not None and seen.connection is self:
+            return seen.http
         if self._http is None:
             self._http = HTTPConnection(self._scope)
         return self._http
@@ -66,7 +71,7 @@ class Connection(Writer):
     @property
     def user(self) -> Any:
         """What a guard put into ``scope["user"]`` (Starlette's convention), else ``None``; always the current one."""
-        return self._scope.get("user")
+        return self.scope.get("user")
 
     @property
     def user_id(self) -> str | None:
@@ -148,6 +153,26 @@ class Connection(Writer):
     def encode(self, message: Any) -> Frame:
         """Return the frame of a message for this client."""
         return self._encode(message)
+
+
+class View:
+    """Another scope of a connection, which those see who run in a context with this `view`, and nobody else.
+
+    Args:
+        connection: the connection.
+        scope: what they see in place of its scope.
+    """
+
+    __slots__ = ("connection", "http", "scope")
+
+    def __init__(self, connection: Connection, scope: Scope) -> None:
+        self.connection: Connection | None = connection
+        """``None`` when it is over, also for tasks that were started in the context and go on."""
+        self.scope = scope
+        self.http = HTTPConnection(scope)
+
+
+view: Final[ContextVar[View | None]] = ContextVar("wsrouter.view", default=None)
 
 
 def identity_of(user: object) -> str | None:

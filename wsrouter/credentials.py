@@ -16,7 +16,7 @@ from wsrouter.chain import Chain, Revalidation
 from wsrouter.codecs import is_object
 from wsrouter.connection import Connection, identity_of
 from wsrouter.errors import Disconnect, WebSocketError, from_http
-from wsrouter.identity import EXPIRED, Authenticator, end_of, found, remember, watch
+from wsrouter.identity import EXPIRED, Authenticator, end_of, found, on_trial, remember, watch
 from wsrouter.injection import GuardKey
 from wsrouter.kinds import Kind
 from wsrouter.outcome import closing_of, strongest, unwind
@@ -149,7 +149,8 @@ class Credentials:
     async def _renew(self, call: Call, token: str) -> None:
         held: AsyncExitStack | None = None
         try:
-            held = await self._pass_guards(*await self._fresh_user(token))
+            with on_trial(self._connection):
+                held = await self._pass_guards(*await self._fresh_user(token))
         except WebSocketError as exc:
             self._answer(call, exc)
         except Disconnect as exc:
@@ -236,7 +237,7 @@ class Credentials:
         for key, value in scope.values.items():
             guard = key if isinstance(key, GuardKey) else None
             if guard is not None and guard.guard is authenticator and user is not None and not guard.listing.scopes:
-                fresh.values[key] = scope.values[key] = user
+                fresh.values[key] = user
             elif guard is None or guard.guard not in again:
                 fresh.values[key] = value
         plan = chain.plan_guards(overrides_of(scope.app), guards, fresh.values.keys())
@@ -261,8 +262,10 @@ class Credentials:
         """Hold what guards that ran again hold, until the connection ends or they run once more."""
         self._hold = release = asyncio.Event()
         self._tasks[current_task()] = False
-        await release.wait()
-        await self._close(held, None)
+        try:
+            await release.wait()
+        finally:
+            await self._close(held, None)
 
     async def _close(self, stack: AsyncExitStack | None, exc: BaseException | None) -> None:
         try:

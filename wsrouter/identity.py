@@ -1,13 +1,15 @@
 """Who is at the other end: what an authenticator is, and whom it finds."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from wsrouter.connection import Connection, View, view
 from wsrouter.errors import WebSocketError
 
 AMBIENT: Final = "wsrouter.ambient"
@@ -148,3 +150,25 @@ def found(scope: Scope) -> Mapping[Authenticator, Any]:
     """Return a mapping of authenticator to whom it found on this connection."""
     results: Mapping[Authenticator, Any] = scope.get(_RESULTS, {})
     return results
+
+
+@contextmanager
+def on_trial(connection: Connection) -> Generator[None]:
+    """Keep who is found within the block to the block and what it awaits, until it has ended without an exception.
+
+    Meanwhile everybody else sees the scope of the connection as it was.
+    """
+    scope, before = connection.scope, dict(connection.scope)
+    tried: Scope = {**before, _RESULTS: dict(found(scope))}
+    tried.pop(_WATCHER, None)
+    seen = View(connection, tried)
+    token = view.set(seen)
+    try:
+        yield
+    finally:
+        view.reset(token)
+        seen.connection = None
+    for authenticator, user in tried.pop(_RESULTS).items():
+        if before.get(_RESULTS, {}).get(authenticator) is not user:
+            scope.setdefault(_RESULTS, {})[authenticator] = user
+    scope.update((key, value) for key, value in tried.items() if before.get(key) is not value)
