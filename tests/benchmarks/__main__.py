@@ -1,229 +1,138 @@
 """Short benchmarks against plain FastAPI, side by side in one run: ``make bench``.
 
-Every figure is taken per second of the server's CPU, and only ratios within a round are compared: the median
-over the rounds is printed, with the lowest and the highest. A ratio above 1 means that wsrouter is faster, or
-needs less memory.
+Rates are per second of the server's CPU. In each round every contender is measured once, on a fresh server, and
+only what was measured within a round is compared: the median over the rounds is printed, with the lowest and the
+highest. A ratio above 1 means that wsrouter is the better one.
 """
 
 import asyncio
 import os
-import socket
+import resource
+import signal
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[2]
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
-MESSAGE = b'{"type":"echo","data":{"id":1234567,"text":"aaaaaaaaaaaaaaa"}}'
+from tests.benchmarks.figures import INFINITE, Figure, Figures, Scale
+from tests.benchmarks.servers import Contender, Running, cores, serve
+from tests.benchmarks.suite import BENCHMARKS, Benchmark, Workload
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A server's application and the path that is measured."""
-
-    app: str
-    path: str
+async def limited(workload: Workload, server: Running, path: str, scale: Scale) -> Figures:
+    """Run a workload, for a minute more than its load takes at most."""
+    async with asyncio.timeout(60 + 15 * scale.seconds):
+        return await workload(server, path, scale)
 
 
-WSROUTER = "tests.benchmarks.app:app"
-PLAIN = "tests.benchmarks.plain:app"
+def measure(benchmark: Benchmark, rounds: int, scale: Scale, console: Console) -> dict[Contender, list[Figures]]:
+    """Measure every contender in every round, in turns from first to last and from last to first."""
+    contenders = benchmark.contenders()
+    measured: dict[Contender, list[Figures]] = {contender: [] for contender in contenders}
+    for number in range(rounds):
+        for contender in contenders if number % 2 == 0 else reversed(contenders):
+            what = f"{benchmark.name} {number + 1}/{rounds}, {contender.name}"
+            with console.status(f"{what} ..."), serve(contender.app, contender.ws) as server:
+                figures = uvloop.run(limited(benchmark.workload, server, contender.path, scale))
+            measured[contender].append(figures)
+            values = ", ".join(f"{figure.name} {figure.show(value)}" for figure, value in figures.items())
+            console.print(f"{what}: {values}", soft_wrap=True)
+    return measured
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server that runs."""
-
-    port: int
-    pid: int
-
-    def cpu(self) -> float:
-        """Seconds of CPU that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def memory(self) -> int:
-        """Bytes of memory that it has in use."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+def new_table(title: str) -> Table:
+    """Return a table of results that has none yet."""
+    table = Table(title=title, caption=f"{INFINITE}: not within the time of the benchmark")
+    for name in "benchmark", "figure":
+        table.add_column(name)
+    for name in "wsrouter", "the other", "compared", "lowest to highest", "target":
+        table.add_column(name, justify="right")
+    return table
 
 
-@contextmanager
-def serve(app: str) -> Generator[Running]:
-    """Run an application on uvicorn in a process of its own, on one core where there are two."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    options = [
-        "--port",
-        str(port),
-        "--loop",
-        "uvloop",
-        "--log-level",
-        "warning",
-        "--no-access-log",
-        "--backlog",
-        "4096",
-    ]
-    server = subprocess.Popen([sys.executable, "-m", "uvicorn", app, *options], cwd=ROOT)
-    os.sched_setaffinity(server.pid, {min(os.sched_getaffinity(0))})
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.2).close()
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{app} did not start") from None
-                time.sleep(0.05)
-        yield Running(port, server.pid)
-    finally:
-        server.terminate()
-        server.wait(10)
+def report(table: Table, benchmark: Benchmark, measured: dict[Contender, list[Figures]]) -> None:
+    """Add what came of a benchmark to the table of results."""
+    for pair in benchmark.comparisons:
+        ours, theirs = measured[pair.ours], measured[pair.theirs]
+        title = f"{benchmark.name}: {pair.ours.name} / {pair.theirs.name}"
+        for figure in ours[0]:
+            compared = [figure.compared(mine[figure], other[figure]) for mine, other in zip(ours, theirs, strict=True)]
+            table.add_row(
+                title,
+                figure.name,
+                figure.show(median(ours, figure)),
+                figure.show(median(theirs, figure)),
+                figure.show_compared(statistics.median(compared)),
+                f"{figure.show_compared(min(compared))} to {figure.show_compared(max(compared))}",
+                pair.targets.get(figure, ""),
+            )
+            title = ""
+        table.add_section()
 
 
-class Client(asyncio.Protocol):
-    """One connection that sends a message again as soon as the reply is there."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.replies = 0
-        self.running = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(
-            f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-
-    def data_received(self, data: bytes) -> None:
-        if not self.opened.done():
-            self._buffer += data
-            head, found, _ = self._buffer.partition(b"\r\n\r\n")
-            if found:
-                assert b" 101 " in head.split(b"\r\n")[0], head
-                self.opened.set_result(None)
-            return
-        self.replies += 1
-        if self.running:
-            self.send()
-
-    def send(self) -> None:
-        """Send the message, masked with zeros."""
-        assert self._transport is not None
-        self._transport.write(bytes((0x81, 0x80 | len(MESSAGE), 0, 0, 0, 0)) + MESSAGE)
-
-    def close(self) -> None:
-        """Leave."""
-        assert self._transport is not None
-        self._transport.close()
+def median(measured: Sequence[Figures], figure: Figure) -> float:
+    """Return the median over the rounds."""
+    return statistics.median(figures[figure] for figures in measured)
 
 
-async def connect(server: Running, path: str, count: int) -> list[Client]:
-    """Open connections, at most 100 handshakes at a time."""
-    places = asyncio.Semaphore(100)
-    loop = asyncio.get_running_loop()
+def chosen(only: Sequence[str]) -> list[Benchmark]:
+    """Return the benchmarks of which the name contains one of these; all where none is given.
 
-    async def one() -> Client:
-        async with places:
-            _, client = await loop.create_connection(lambda: Client(path), "127.0.0.1", server.port)
-            await asyncio.wait_for(client.opened, 30)
-            return client
-
-    return list(await asyncio.gather(*(one() for _ in range(count))))
-
-
-async def echo(server: Running, path: str, seconds: float) -> float:
-    """Return messages per second of the server's CPU, over 100 connections."""
-    clients = await connect(server, path, 100)
-    for client in clients:
-        client.running = True
-        client.send()
-    await asyncio.sleep(0.2)
-    before, cpu = sum(client.replies for client in clients), server.cpu()
-    await asyncio.sleep(seconds)
-    messages, used = sum(client.replies for client in clients) - before, server.cpu() - cpu
-    for client in clients:
-        client.close()
-    return messages / used
+    Raises:
+        typer.BadParameter: one of them is in no name.
+    """
+    for part in only:
+        if not any(part in benchmark.name for benchmark in BENCHMARKS):
+            names = "; ".join(benchmark.name for benchmark in BENCHMARKS)
+            raise typer.BadParameter(f"no benchmark has {part!r} in its name: {names}", param_hint="--only")
+    return [each for each in BENCHMARKS if not only or any(part in each.name for part in only)]
 
 
-async def handshakes(server: Running, path: str, seconds: float) -> float:
-    """Return handshakes per second of the server's CPU."""
-    cpu, count = server.cpu(), int(500 * seconds)
-    clients = await connect(server, path, count)
-    used = server.cpu() - cpu
-    for client in clients:
-        client.close()
-    return count / used
+HELP = f"""
+Compare wsrouter with plain FastAPI, side by side on this machine.
+
+wsrouter runs with its own protocol class, and again (portable) with the one that uvicorn takes by itself. Plain
+FastAPI is what one writes by hand. Rates are per second of the server's CPU; a ratio above 1 means that wsrouter is
+the better one. All of it takes about two minutes a round; leave the machine alone meanwhile.
+
+{"".join(f"- {benchmark.name}: {benchmark.about}{chr(10)}" for benchmark in BENCHMARKS)}
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
-async def idle(server: Running, path: str, seconds: float) -> float:
-    """Return connections per MiB that they keep in use while they are idle."""
-    before = server.memory()
-    clients = await connect(server, path, 1000)
-    await asyncio.sleep(0.5)
-    used = server.memory() - before
-    for client in clients:
-        client.close()
-    return len(clients) / (used / 2**20)
-
-
-Measure: TypeAlias = Callable[[Running, str, float], Coroutine[Any, Any, float]]
-
-BENCHMARKS: dict[str, tuple[Measure, Contender, Contender, float]] = {
-    "typed echo / the common way": (echo, Contender(WSROUTER, "/echo"), Contender(PLAIN, "/echo"), 1.25),
-    "typed echo / the fast way": (echo, Contender(WSROUTER, "/echo"), Contender(PLAIN, "/echo-fast"), 1.0),
-    "echo with a dependency / without": (echo, Contender(WSROUTER, "/echo-dep"), Contender(WSROUTER, "/echo"), 0.93),
-    "handshakes": (handshakes, Contender(WSROUTER, "/echo"), Contender(PLAIN, "/echo"), 0.85),
-    "connections per MiB": (idle, Contender(WSROUTER, "/echo"), Contender(PLAIN, "/echo"), 0.65),
-}
-
-
-def ratio(measure: Measure, ours: Contender, theirs: Contender, seconds: float) -> float:
-    """Return one round: both on fresh servers, one after the other."""
-    rates: list[float] = []
-    for contender in (ours, theirs):
-        with serve(contender.app) as server:
-            rates.append(uvloop.run(measure(server, contender.path, seconds)))
-    return rates[0] / rates[1]
-
-
+@app.command(help=HELP)
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each benchmark.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of load in each round.")] = 1.0,
-    only: Annotated[str, typer.Option(help="Only benchmarks whose name contains this.")] = "",
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=60, help="Seconds of load for each contender; a stall takes ten times that.")
+    ] = 1.0,
+    members: Annotated[
+        int, typer.Option(min=1, help="Members of the room of fan-out and burst; memory takes twice as many.")
+    ] = 500,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only benchmarks with this in their name; may be given again."),
+    ] = None,
 ) -> None:
-    """Compare wsrouter with plain FastAPI, side by side on this machine."""
-    console = Console()
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[-1]})
-    table = Table("benchmark", "ratio (median)", "lowest to highest", "target")
-    for name, (measure, ours, theirs, target) in BENCHMARKS.items():
-        if only not in name:
-            continue
-        with console.status(f"{name} ..."):
-            ratios: Sequence[float] = [ratio(measure, ours, theirs, seconds) for _ in range(rounds)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        table.add_row(name, f"{statistics.median(ratios):.2f}", spread, f"{target:.2f}")
-        console.print(f"{name}: {statistics.median(ratios):.2f} ({spread})")
-    console.print(table)
+    """Measure, and print as a table what came of it."""
+    benchmarks = chosen(only or [])
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # or a server would go on
+    os.sched_setaffinity(0, {cores()[1]})
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    scale = Scale(seconds, members)
+    results = new_table(f"Medians of {rounds} rounds, {members} members, {seconds:g} s")
+    for benchmark in benchmarks:
+        report(results, benchmark, measure(benchmark, rounds, scale, console))
+    console.print(results)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from starlette.requests import HTTPConnection
 
-from tests.benchmarks.__main__ import Running, serve
+from tests.benchmarks.servers import Running, cores, serve
 from wsrouter import WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWTAuth
 
@@ -109,7 +109,7 @@ def main(
 ) -> None:
     """Compare the CPU time of a denial, side by side on this machine."""
     console = Console()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {cores()[1]})
     costs: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for _ in range(rounds):
         for name, (application, path) in CONTENDERS.items():

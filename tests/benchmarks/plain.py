@@ -40,3 +40,44 @@ async def echo_fast(websocket: WebSocket) -> None:
             await websocket.send_text(message.model_dump_json())
     except WebSocketDisconnect:
         pass
+
+
+class Publish(BaseModel):
+    type: Literal["publish"] = "publish"
+    data: Text
+
+
+class Note(BaseModel):
+    type: Literal["note"] = "note"
+    data: Text
+
+
+members: list[WebSocket] = []
+
+
+@app.websocket("/room")
+async def room(websocket: WebSocket) -> None:
+    """A member of the only room there is."""
+    await websocket.accept()
+    members.append(websocket)
+    try:
+        while True:
+            await websocket.receive_text()
+    except WebSocketDisconnect:
+        pass
+    finally:
+        members.remove(websocket)
+
+
+@app.websocket("/pub")
+async def publish(websocket: WebSocket) -> None:
+    """The loop over the members, with the message encoded only once."""
+    await websocket.accept()
+    try:
+        while True:
+            message = Publish.model_validate_json(await websocket.receive_text())
+            text = Note(data=message.data).model_dump_json()
+            for member in members.copy():
+                await member.send_text(text)
+    except WebSocketDisconnect:
+        pass
