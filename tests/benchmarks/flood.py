@@ -6,6 +6,9 @@ One client sends as fast as TCP takes it; another one echoes, one message after 
 the neighbour's 99th percentile on the same server beside a bare ASGI application, beside one that gives the loop
 back after every message, so that only the server's own parsing is left, and beside handlers of ours that do the
 same. Target: at most 10 ms more than the parsing.
+
+With ``--ws wsrouter.uvicorn:WebSocketProtocol`` the bare application is measured on what uvicorn takes by itself
+too (``stock``), and the target is at most 10 ms more than without a flood.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from starlette.types import Message as Event
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
+from tests.benchmarks.servers import OURS, STOCK
 from wsrouter import Message, WebSocketHandler, WebSocketRouter, on
 
 TARGET: Final = 10.0
@@ -93,11 +97,24 @@ def app_of(handler: type[WebSocketHandler]) -> FastAPI:
 
 
 CONTENDERS: Final = ("bare", "parsing", "raw", "typed")
+HANDLERS: Final = ("raw", "typed")
+
+
+def contenders(ws: str) -> dict[str, str]:
+    """Return who is measured, and the protocol class of each."""
+    stock = {"stock": STOCK} if ws == OURS else {}
+    return stock | dict.fromkeys(CONTENDERS, ws)
 
 
 def application(name: str) -> ASGIApp:
     """Return what a contender serves."""
-    applications: dict[str, ASGIApp] = {"bare": bare, "parsing": yielding, "raw": app_of(Raw), "typed": app_of(Typed)}
+    applications: dict[str, ASGIApp] = {
+        "stock": bare,
+        "bare": bare,
+        "parsing": yielding,
+        "raw": app_of(Raw),
+        "typed": app_of(Typed),
+    }
     return applications[name]
 
 
@@ -163,36 +180,52 @@ def p99(took: Sequence[float]) -> float:
 
 def measure(rounds: int, seconds: float, ws: str) -> None:
     """Measure every contender in every round, and print what comes of it."""
-    cells = [(what, name) for what in FLOODS for name in CONTENDERS if (what, name) != ("2 bytes", "typed")]
-    results: dict[tuple[str, str], list[float]] = {cell: [] for cell in cells}
-    calm: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    classes = contenders(ws)
+    cells = [(what, name) for what in FLOODS for name in classes if (what, name) != ("2 bytes", "typed")]
+    floods: dict[tuple[str, str], list[float]] = {cell: [] for cell in cells}
+    calm: dict[str, list[float]] = {name: [] for name in classes}
     with ExitStack() as servers:
-        ports = {name: servers.enter_context(served(name, ws)) for name in CONTENDERS}
-        for _ in range(rounds):
-            for name in CONTENDERS:
+        ports = {name: servers.enter_context(served(name, its)) for name, its in classes.items()}
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds} ...", file=sys.stderr)
+            for name in classes:
                 calm[name].append(p99(asyncio.run(neighbour(ports[name], seconds / 4))))
             for what, name in cells:
                 with child("--flood", FLOODS[what], "--port", ports[name]):
                     asyncio.run(neighbour(ports[name], 0.5))  # until the flood is there
-                    results[what, name].append(p99(asyncio.run(neighbour(ports[name], seconds))))
+                    floods[what, name].append(p99(asyncio.run(neighbour(ports[name], seconds))))
+    report(calm, floods, ws)
+
+
+def report(calm: dict[str, list[float]], floods: dict[tuple[str, str], list[float]], ws: str) -> None:
+    """Print medians, and how much more they are, round by round, than without a flood and than the parsing."""
+    rounds = len(calm["bare"])
     print(f"A neighbour's echo, 99th percentile in ms, median of {rounds} rounds, {ws}")
-    for name in CONTENDERS:
-        print(f"  no flood   {name:8} {statistics.median(calm[name]):8.2f}")
-    for what in FLOODS:
-        base = results[what, "parsing"]
-        for name in CONTENDERS:
-            if took := results.get((what, name)):
-                more = statistics.median(mine - theirs for mine, theirs in zip(took, base, strict=True))
-                ours = name in ("raw", "typed")
-                verdict = f"  {more:+8.2f}  {'ok' if more <= TARGET else 'TOO MUCH'}" if ours else ""
-                print(f"  {what:10} {name:8} {statistics.median(took):8.2f}{verdict}")
+    print(f"  {'flood':10} {'beside':8} {'p99':>8}  {'to calm':>8}  {'to parsing':>10}")
+    for name, took in calm.items():
+        print(f"  {'none':10} {name:8} {statistics.median(took):8.2f}")
+    for (what, name), took in floods.items():
+        to_calm = more(took, calm[name])
+        to_parsing = more(took, floods[what, "parsing"])
+        aim = to_calm if ws == OURS else to_parsing
+        verdict = ("ok" if aim <= TARGET else "TOO MUCH") if name in HANDLERS else ""
+        print(f"  {what:10} {name:8} {statistics.median(took):8.2f}  {to_calm:+8.2f}  {to_parsing:+10.2f}  {verdict}")
+
+
+def more(took: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median of the differences."""
+    return statistics.median(mine - other for mine, other in zip(took, base, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--ws", default=os.environ.get("WSROUTER_TEST_WS") or "websockets-sansio")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each flood; default: 2")
+    parser.add_argument(
+        "--ws",
+        default=os.environ.get("WSROUTER_TEST_WS") or STOCK,
+        help=f"uvicorn's option of that name; default: WSROUTER_TEST_WS, else {STOCK}",
+    )
     for inner in "--serve", "--flood":
         parser.add_argument(inner, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
