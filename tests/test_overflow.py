@@ -407,12 +407,6 @@ async def test_how_many_members(ws: str) -> None:
         assert await receive(third) == {"type": "$ok", "id": 2}
 
 
-until_aborted_with_reset = pytest.mark.xfail(
-    strict=False,
-    reason="the protocol class aborts without SO_LINGER: what the kernel holds for the client keeps the socket",
-)
-
-
 def sockets_of(port: int) -> int:
     """Return how many sockets of a server the kernel has, besides the one that listens."""
     count = 0
@@ -423,7 +417,6 @@ def sockets_of(port: int) -> int:
     return count
 
 
-@until_aborted_with_reset
 async def test_a_stalled_socket_is_gone_from_the_kernel() -> None:
     """On the direct path within 2 s of the limit, although the client never reads; memory is bounded all the while."""
     async with hall(DIRECT, outbox_frames=10**6, outbox_bytes=KIB * KIB) as here:
@@ -477,7 +470,6 @@ async def test_a_close_is_not_held_up_by_a_client_that_does_not_read(ws: str) ->
         assert here.ends == [CloseInfo(4403, "", "server")]
 
 
-@until_aborted_with_reset
 async def test_the_socket_of_a_stalled_client_that_was_closed_is_gone() -> None:
     """On the direct path `Limits.close` seconds after the close, whatever waits for it."""
     async with hall(DIRECT, close=0.2, drain=0.2, outbox_frames=1000) as here:

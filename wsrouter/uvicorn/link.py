@@ -1,6 +1,7 @@
 """One socket that speaks WebSocket (RFC 6455): reads in slices, and ends in every case."""
 
 import asyncio
+import socket
 import struct
 from enum import Enum, auto
 from typing import Final
@@ -16,6 +17,8 @@ from wsrouter.uvicorn.sending import Sender, control
 
 SLICE: Final = 128
 """Frames that are handled before the event loop gets its turn."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""Closing resets the connection (``SO_LINGER`` of no seconds), as RFC 9293, section 3.10.5, has it for an abort."""
 NO_STATUS: Final = 1005
 """Stands for a close frame without a code (RFC 6455, section 7.1.5)."""
 
@@ -172,8 +175,13 @@ class Link(Sender):
         self._unhold()
 
     def abort(self) -> None:
-        if not self._lost:
-            self.transport.abort()
+        if self._lost:
+            return
+        # Without it the kernel keeps the socket, with what the client did not take, for as long as it does not answer.
+        end = self.transport.get_extra_info("socket")
+        if end is not None:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def _end(self, close: Close, *, linger: bool = False) -> None:
         """End after the client's close frame, or instead of it: tell both sides, and let go of the socket."""
