@@ -41,8 +41,8 @@ async def test_frames_go_past_what_starlette_wraps_around_send_and_no_further() 
 
 
 async def test_a_middleware_sees_every_frame() -> None:
-    """A ``send`` that an ASGI middleware wraps is called for accept, messages and the close."""
-    router = WebSocketRouter()
+    """With ``direct=False`` a ``send`` that an ASGI middleware wraps is called for accept, messages and the close."""
+    router = WebSocketRouter(direct=False)
 
     @router.handler("/")
     class Greeter(WebSocketHandler):
