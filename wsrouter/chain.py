@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from wsrouter.annotations import unfolded
 from wsrouter.auth.logs import redact_frames
-from wsrouter.checks import authenticators_in, check_guards, check_repeated, check_subprotocols
+from wsrouter.checks import authenticators_in, below, check_guards, check_repeated, check_subprotocols
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
@@ -244,6 +244,11 @@ class Chain:
                     f"{place}, parameter {parameter.name!r}: a client could fill it in with its query; annotate it with"
                     " Annotated[Principal, Depends(auth)] or the like, or mark it with Query()"
                 )
+        if authenticator not in self.authenticators and any(each.lasting for each in below(needs)):
+            raise ConfigurationError(
+                f"{place}: what is ConnectionScoped is opened at the handshake, and only messages ask this"
+                " authenticator; use Depends, or list the authenticator in guards=[...] of the router or the class"
+            )
         if not authenticator.revalidate_every > 0:
             raise ConfigurationError(f"{place}: revalidate_every={authenticator.revalidate_every!r} is not above zero")
         listings = self._guards.get(authenticator)

@@ -88,14 +88,14 @@ def check_repeated(
                 " credential; list it in guards=[...] of the router or the class"
             )
     for guard in guards:
-        for dependency in _below(guard.needs):
+        for dependency in below(guard.needs):
             if dependency.lasting and _asks(dependency, renewable):
                 raise ConfigurationError(
                     f"{place}: the guard {name_of(guard.needs.call)} goes by {name_of(dependency.needs.call)}, which"
                     " ConnectionScoped keeps also when a client renews its credential; use Depends"
                 )
     for hook in hooks:
-        for dependency in _below(hook):
+        for dependency in below(hook):
             if dependency.scopes and _asks(dependency, renewable):
                 raise ConfigurationError(
                     f"{hook.owner}: the scopes of Security({name_of(dependency.needs.call)}) are asked once there, also"
@@ -103,11 +103,12 @@ def check_repeated(
                 )
 
 
-def _below(needs: Needs) -> Iterable[Dependency]:
+def below(needs: Needs) -> Iterable[Dependency]:
+    """Yield all that a callable depends on."""
     for _, source in needs.sources:
         if isinstance(source, Dependency):
             yield source
-            yield from _below(source.needs)
+            yield from below(source.needs)
 
 
 def _asks(dependency: Dependency, authenticators: Sequence[Authenticator]) -> bool:

@@ -69,11 +69,8 @@ class Credentials:
 
     def begin(self) -> None:
         """Watch from here on, also who is found later."""
-        watch(self._connection.scope, self._watch_expiry)
-        self._watch_expiry()
-        for each in self._chain.revalidations:
-            if each.authenticator in found(self._connection.scope):
-                self._ask_later(each)
+        watch(self._connection.scope, self._look_after)
+        self._look_after()
 
     def renew(self, call: Call) -> None:
         """Do what ``$auth`` asks for, and answer it."""
@@ -109,6 +106,13 @@ class Credentials:
         self._tasks[task] = True
         task.add_done_callback(lambda _: self._tasks.pop(task))
         return task
+
+    def _look_after(self) -> None:
+        """See to the end of whom authenticators have found so far, and to what is to be asked about them."""
+        self._watch_expiry()
+        for each in self._chain.revalidations:
+            if each not in self._timers and each.authenticator in found(self._connection.scope):
+                self._ask_later(each)
 
     def _watch_expiry(self) -> None:
         if self._expiry is not None:
@@ -169,7 +173,7 @@ class Credentials:
                 self._put_off.cancel()
                 self._put_off = None
             if not self._expire():
-                self._watch_expiry()
+                self._look_after()
         if held is not None:
             await self._keep(held)
 

@@ -127,19 +127,15 @@ class Handshake:
         # The constructor of exactly this class, called now that the handler has its connection.
         handler.__init__(**({} if plan.empty else await plan.solve(scope, None)))  # type: ignore[misc]
         attempt.begin()
-        for each in chain.revalidations:
-            if each.authenticator not in found(self._connection.scope):
-                continue
-            await each.injected.current(scope).open_lasting(scope)
         if chain.on_connect is None:
-            self._check_end()
+            await self._check()
             return Admitted(handler, {}, None)
         plan = chain.on_connect.injected.current(scope)
         stack = AsyncExitStack() if plan.yields else None
         try:
             arguments = {} if plan.empty else await plan.solve(scope, stack)
             attempt.begin()
-            self._check_end()
+            await self._check()
         except BaseException as exc:
             await self._unwind(stack, exc)
             raise
@@ -167,9 +163,13 @@ class Handshake:
             raise _denial_of(self._connection.turned_away)
         await self._chain.hub.node.recognise(self._connection)
 
-    def _check_end(self) -> None:
-        """Settle who the user is, and deny if what says so has ended while guards and dependencies took their time."""
+    async def _check(self) -> None:
+        """Settle who the user is, open what it takes to ask about them again, and deny if they have ended meanwhile."""
         settle(self._connection.scope)
+        for each in self._chain.revalidations:
+            if each.authenticator in found(self._connection.scope):
+                await each.injected.current(self._scope).open_lasting(self._scope)
+        self._attempt.begin()
         end = end_of(self._connection.scope)
         if end is not None and end <= time():
             raise Deny(401, code=EXPIRED, reason="The credential has expired")

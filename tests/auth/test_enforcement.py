@@ -485,6 +485,76 @@ async def test_who_is_not_found_is_not_asked_again() -> None:
     assert not asked
 
 
+class Late:
+    """An authenticator that only a message asks, and what is asked about whom it finds."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.holds = True
+        self.auth = auth = JWTAuth(key=SECRET, algorithms=["HS256"], revalidate_every=0.05)
+
+        async def still(principal: Annotated[Principal, Depends(auth)]) -> bool:
+            self.asked += 1
+            return self.holds
+
+        auth.revalidate = still
+
+        class Open(WebSocketHandler):
+            @on(guards=[auth])
+            async def who(self, message: Who) -> None: ...
+
+        class Greets(Desk):
+            async def on_connect(self, principal: Annotated[Principal, Depends(auth)]) -> None: ...
+
+        self.handlers: list[type[WebSocketHandler]] = [Open, Greets]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_who_is_found_late_is_asked_about_as_well(number: int) -> None:
+    """Found by a message, or by a dependency of ``on_connect``: `revalidate` is called from then on, and may end it."""
+    late = Late()
+    async with serve(app_of(handler=late.handlers[number])) as server, arrive(server) as ws:
+        await ask(ws)
+        await eventually(lambda: late.asked >= 3)
+        late.holds = False
+        assert await close_of(ws) == (4403, "no longer allowed")
+
+
+async def test_what_is_asked_about_who_is_found_late_is_open_by_then() -> None:
+    """What `revalidate` needs of the connection scope is opened and closed by one task, once."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def pool() -> AsyncIterator[None]:
+        tasks.append(asyncio.current_task())
+        yield
+        tasks.append(asyncio.current_task())
+
+    late = Late()
+
+    async def still(held: Annotated[None, ConnectionScoped(pool)]) -> None:
+        late.asked += 1
+
+    late.auth.revalidate = still
+    async with serve(app_of(handler=late.handlers[1])) as server, arrive(server) as ws:
+        await ask(ws)
+        await eventually(lambda: late.asked >= 3)
+    assert len(tasks) == 2
+    assert tasks[0] is tasks[1]
+
+
+@pytest.mark.logs_errors
+async def test_what_can_not_be_open_by_then_is_refused_at_start() -> None:
+    """A `ConnectionScoped` value that `revalidate` of an authenticator needs which only messages ask."""
+    late = Late()
+
+    async def still(held: Annotated[None, ConnectionScoped(nested)]) -> None: ...
+
+    late.auth.revalidate = still
+    with pytest.raises(ConfigurationError, match="only messages ask this authenticator"):
+        async with serve(app_of(handler=late.handlers[0])):
+            pass
+
+
 def test_scopes_that_an_authenticator_does_not_look_at_are_refused() -> None:
     """``Security(auth, scopes=[...])`` of one without `SecurityScopes` would demand nothing."""
     with pytest.raises(ConfigurationError, match=r"would demand nothing; list RequireScopes\('admin'\) after it"):
