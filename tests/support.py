@@ -5,14 +5,20 @@ connection to it, ``vanish`` ends one as a dead client would, and ``eventually``
 """
 
 import asyncio
+import atexit
 import inspect
 import logging
 import os
+import shutil
 import socket
+import ssl
 import struct
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import uvicorn
@@ -27,6 +33,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 
+from tests.certificate import Certificate, make_certificate
+
 T = TypeVar("T")
 
 
@@ -35,14 +43,21 @@ class Server:
     """A running server; ``port`` is its port on 127.0.0.1."""
 
     port: int
+    certificate: Certificate | None = None
+    """Of a server that speaks TLS."""
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """What a client takes to speak TLS with it, ``None`` where it speaks none."""
+        return None if self.certificate is None else self.certificate.trust
 
     def url(self, path: str = "/") -> str:
         """Return the ``ws://`` address of a path."""
-        return f"ws://127.0.0.1:{self.port}{path}"
+        return f"ws{'' if self.certificate is None else 's'}://127.0.0.1:{self.port}{path}"
 
     def http(self, path: str = "/") -> str:
         """Return the ``http://`` address of a path."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http{'' if self.certificate is None else 's'}://127.0.0.1:{self.port}{path}"
 
 
 @asynccontextmanager
@@ -67,7 +82,7 @@ async def serve(
         app: The application. An ASGI callable that knows no lifespan needs ``lifespan="off"`` (uvicorn only).
         server: Which server.
         ws: uvicorn's WebSocket implementation. Default: the environment's ``WSROUTER_TEST_WS``, else
-            ``websockets-sansio``.
+            ``websockets-sansio``. With ``WSROUTER_TEST_TLS`` set uvicorn speaks TLS.
         send_buffer: Bytes that the kernel takes for each connection (``SO_SNDBUF``). Default: as many as it likes, on
             loopback some 2.5 MB.
         stop_timeout: Seconds that the server has to end before it is cancelled and the test fails.
@@ -79,6 +94,10 @@ async def serve(
         TimeoutError: The server did not end within ``stop_timeout``.
     """
     watched = _Watched(app)
+    certificate = None
+    if server == "uvicorn" and os.environ.get("WSROUTER_TEST_TLS"):
+        certificate = _certificate()
+        options = {**certificate.options, **options}
     started, stop = asyncio.Event(), asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -92,7 +111,7 @@ async def serve(
         try:
             await _first_of(task, started)
             if not task.done():
-                yield Server(port)
+                yield Server(port, certificate)
         except BaseException as failure:
             try:
                 await _finish(task, stop, watched, stop_timeout)
@@ -101,6 +120,13 @@ async def serve(
             raise
         else:
             await _finish(task, stop, watched, stop_timeout)
+
+
+@cache
+def _certificate() -> Certificate:
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return make_certificate(folder)
 
 
 async def _first_of(task: asyncio.Task[None], event: asyncio.Event) -> None:
@@ -233,7 +259,7 @@ def connect(
 
     It is websockets' own ``connect``, never through a proxy.
     """
-    return websockets_connect(server.url(path), proxy=None, **options)
+    return websockets_connect(server.url(path), proxy=None, ssl=server.trust, **options)
 
 
 async def vanish(ws: ClientConnection) -> None:

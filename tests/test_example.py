@@ -144,7 +144,7 @@ async def test_the_example_runs_as_printed(example: ModuleType) -> None:
         assert await ada.recv() == said
         assert await ada.recv() == '{"type":"$ok","id":1}'
         assert await bob.recv() == said
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(verify=server.trust or True) as http:
             answer = await http.post(server.http("/announce/1"), params={"text": "tea"})
         assert answer.status_code == 200
         assert await bob.recv() == '{"type":"chat.said","room":"1","data":{"user":"system","text":"tea"}}'

@@ -153,7 +153,7 @@ async def test_it_guards_http_routes_too() -> None:
     async def change(allowed: Annotated[None, Depends(guard)]) -> str:
         return "changed"
 
-    async with serve(app) as server, httpx.AsyncClient(trust_env=False) as client:
+    async with serve(app) as server, httpx.AsyncClient(trust_env=False, verify=server.trust or True) as client:
         good = await client.post(server.http(), headers={"Origin": "https://app.example"})
         bad = await client.post(server.http(), headers={"Origin": "https://evil.example"})
     assert (good.status_code, good.json()) == (200, "changed")

@@ -122,7 +122,10 @@ async def test_scopes_on_an_http_route() -> None:
     async def read() -> str:
         return "read"
 
-    async with serve(app) as server, httpx.AsyncClient(trust_env=False, base_url=server.http()) as client:
+    async with (
+        serve(app) as server,
+        httpx.AsyncClient(trust_env=False, verify=server.trust or True, base_url=server.http()) as client,
+    ):
         assert (await client.get("/", headers={"x-user": "set"})).json() == "read"
         lacking = await client.get("/", headers={"x-user": "part"})
         nobody = await client.get("/")

@@ -438,7 +438,7 @@ async def test_from_http_routes() -> None:
 
     async with serve(app) as server, connect(server, "/?room=a&user=ann") as ws:
         await eventually(lambda: hub.rooms)
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=server.trust or True) as http:
             for path in "announce", "announce-from-thread":
                 assert (await http.post(server.http(f"/{path}"), params={"text": path})).status_code == 200
                 await says(ws, path)

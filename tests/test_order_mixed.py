@@ -117,7 +117,7 @@ class Senders:
         self._record: Record = app.state.record
         self._hub: Hub = app.state.hub
         (self.connection,) = self._hub.connections.values()
-        self._http = httpx.AsyncClient(trust_env=False, base_url=server.http())
+        self._http = httpx.AsyncClient(trust_env=False, verify=server.trust or True, base_url=server.http())
         self._ws = ws
         self._ways: list[Callable[[], Awaitable[object]]] = [
             self.ask,

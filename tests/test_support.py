@@ -82,7 +82,7 @@ async def test_serves_websockets_and_http_with_lifespan(
         async with connect(server, "/echo") as ws:
             await ws.send("hi")
             assert await ws.recv() == "hi"
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=server.trust or True) as http:
             assert (await http.get(server.http("/health"))).json() == "well"
         await eventually(lambda: f"left {code_of_a_client_that_left}" in app.events)
     assert app.events == ["startup", f"left {code_of_a_client_that_left}", "shutdown"]

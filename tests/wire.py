@@ -48,7 +48,9 @@ class RawClient:
         """The response to the handshake, in lower case."""
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._server.port, ssl=self._server.trust
+        )
         return self
 
     async def __aexit__(

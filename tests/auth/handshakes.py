@@ -42,7 +42,7 @@ async def request(server: Server, path: str, headers: Headers = (), method: str 
     lines += [
         name.encode() + b": " + (value if isinstance(value, bytes) else value.encode()) for name, value in headers
     ]
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**20)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**20, ssl=server.trust)
     try:
         async with asyncio.timeout(5):
             writer.write(b"\r\n".join([*lines, b"", b""]))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect as websockets_connect
 
+from tests.certificate import Certificate
 from tests.support import Server, connect, eventually, serve
-from tests.uvicorn.conftest import Certificate, Run
+from tests.uvicorn.conftest import Run
 from tests.uvicorn.serving import OURS, Recorder, StalledClient, close, fill, frame, frames_until_end
 from wsrouter.transports import framed
 from wsrouter.uvicorn import WebSocketProtocol

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from tests.certificate import Certificate
 from tests.support import Server, connect, eventually, serve
-from tests.uvicorn.conftest import Certificate, Run
+from tests.uvicorn.conftest import Run
 from tests.uvicorn.serving import OURS, Recorder, StalledClient, fill, frame, turns
 from tests.wire import RawClient, request, text
 from wsrouter.transports import framed
