@@ -37,6 +37,7 @@ LAYERS = [
     "wsrouter.portable",
     "wsrouter.direct",
     "wsrouter.identity",
+    "wsrouter.departures",
     "wsrouter.metering",
     "wsrouter.rates",
     "wsrouter.uvicorn.requirements",

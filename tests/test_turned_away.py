@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support import connect, eventually, serve
 from wsrouter import Connection, ConnectionScoped, Hub, WebSocketHandler, WebSocketRouter
+from wsrouter.auth import Authenticator
 
 Place = Literal["guard", "constructor", "on_connect"]
 
@@ -84,6 +85,44 @@ async def test_a_user_who_is_disconnected_during_the_handshake_is_denied(place: 
         await eventually(lambda: not admission.hub.stats().users)
     assert "connected" not in admission.calls
     assert ("let go" in admission.calls) is (place != "guard")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_so_is_one_whose_user_is_found_out_later(listed: bool) -> None:
+    """Who looked up the user before they were disconnected, and learns of it after, lets nobody in; a new one may."""
+    hub, looked, go_on = Hub(), asyncio.Event(), asyncio.Event()
+
+    class Account(Authenticator):
+        async def __call__(self) -> User:
+            looked.set()
+            await go_on.wait()
+            return User()
+
+    account = Account()
+
+    class Member(WebSocketHandler):
+        def __init__(self, user: Annotated[User, Depends(account)]) -> None: ...
+
+    router = WebSocketRouter(hub=hub, guards=[account] if listed else [])
+    router.add_handler("/", Member)
+    app = FastAPI()
+    app.include_router(router)
+    async with serve(app) as server:
+        opening = asyncio.ensure_future(connect(server).__aenter__())
+        await asyncio.wait_for(looked.wait(), 5)
+        await hub.disconnect_user("ann", reason="gone")
+        await hub.disconnect_user("bob")
+        go_on.set()
+        if listed:
+            with pytest.raises(InvalidStatus) as denied:
+                await opening
+            assert b'"detail": "gone"' in (denied.value.response.body or b"")
+        else:
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for((await opening).recv(), 5)
+        await eventually(lambda: not hub.stats().users)
+        async with connect(server):
+            await eventually(lambda: hub.stats().users == 1)
 
 
 async def test_it_reads_the_code_where_a_denial_is_a_close() -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any, Final
 
 from starlette.datastructures import Address, Headers, QueryParams, State
@@ -25,7 +26,7 @@ class Connection(Writer):
     parameter with `Connection`. It can send once it is accepted.
     """
 
-    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "id", "joined", "raw", "subprotocol")
+    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "began", "id", "joined", "raw", "subprotocol")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Connection(Writer):
     ) -> None:
         super().__init__(send, codec, limits, on_close)
         self.id: str = os.urandom(12).hex()
+        self.began = monotonic()
         self.subprotocol = subprotocol
         """What was chosen of the subprotocols that the client offers, ``None`` for none."""
         self.raw = raw

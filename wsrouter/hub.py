@@ -138,7 +138,7 @@ class Hub:
     async def disconnect_user(self, user: str, *, code: int = 4403, reason: str = "") -> None:
         """Close every connection of a user. Messages of theirs that wait are not handled any more.
 
-        A handshake of theirs that is not through yet is denied.
+        A handshake of theirs that is not through yet is denied, also where only a later guard finds out whose it is.
 
         Args:
             user: id of the user (``str(user.id)``).
@@ -150,6 +150,7 @@ class Hub:
         """
         if not is_close_code(code):
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
+        self.node.departures.note(user, code, reason)
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 
     async def presence(self, room: str) -> list[Member]:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Publication
 from wsrouter.connection import Connection
+from wsrouter.departures import Departures
 from wsrouter.errors import ConfigurationError, WebSocketError
 from wsrouter.fanout import Cork
 from wsrouter.history import History, Position
@@ -34,6 +35,7 @@ class Node:
         self.rooms: Rooms[Connection] = Rooms()
         self.cork = Cork()
         self.tally = Tally()
+        self.departures = Departures()
         self.published = 0
         self.delivered = 0
         self._broker = broker
@@ -123,6 +125,7 @@ class Node:
             await self._release("user", known)
         if user is not None:
             self._names[connection] = user
+            self.departures.apply(connection, user)
             self.users.add(user, connection)
             await self._hold("user", user)
 

@@ -27,7 +27,8 @@ class RedisStore(OneTimeStore):
 
     Args:
         url: such as ``redis://127.0.0.1:6379/0``, as redis-py takes it.
-        prefix: begins every key.
+        prefix: begins every key. Two applications in one database need different ones: a ticket of one would be good at
+            the other, where path and origin are the same.
         timeout: seconds for one command, a new connection included.
         max_connections: connections that are open at once; who needs one more waits within ``timeout``.
 
