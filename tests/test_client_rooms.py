@@ -171,6 +171,23 @@ async def test_a_plain_function_decides_too() -> None:
         assert hub.rooms == {"open": 1}
 
 
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("answer", [False, True, "no", 0, []])
+async def test_what_is_no_answer_lets_nobody_in(answer: Any) -> None:
+    """A hook that returns whether a client may join, in place of raising, has not decided: nobody joins."""
+
+    class Deciding(WebSocketHandler):
+        client_rooms = ["*"]
+
+        async def on_join(self, room: str) -> Any:
+            return answer
+
+    hub = Hub()
+    async with serve(app_of(Deciding, hub=hub)) as server, connect(server) as ws:
+        assert (await call(ws, "$join", {"room": "lobby"}))["error"]["code"] == "internal"
+        assert hub.rooms == {}
+
+
 def test_mistakes_are_told_at_registration() -> None:
     """A hook that never runs, a generator, and patterns that are none."""
 

@@ -75,11 +75,16 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
         check(request.room)
         if request.room in self.connection.rooms:
             return
-        presence: Mapping[str, object] | None = None
+        presence: Any = None
         if on_join is not None and on_join.kind is Kind.SYNC:
             presence = await in_thread(on_join.call, self, request.room, **arguments)
         elif on_join is not None:
             presence = await on_join.call(self, request.room, **arguments)
+        if not is_answer(presence):
+            raise TypeError(
+                f"{owner} returned {presence!r}: raise Deny to turn a client away; return what others see of it as a"
+                " mapping, or None"
+            )
         since = None if request.since is None else Position.parse(request.since)
         await self.join(request.room, since=since, presence=presence)
 
@@ -93,6 +98,11 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
         JOIN: Asked(join, replace(needs, kind=Kind.ASYNC), Join),
         LEAVE: Asked(leave, nothing, Leave),
     }
+
+
+def is_answer(returned: object) -> bool:
+    """Whether a hook may return it: nothing, or what others see of a member."""
+    return returned is None or isinstance(returned, Mapping)
 
 
 def checked_patterns(cls: type[WebSocketHandler]) -> Sequence[str]:
