@@ -192,15 +192,14 @@ def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
     """
     sources: list[tuple[str, Dependency | Provided | Given]] = []
     request: list[inspect.Parameter] = []
-    for declared in parameters_of(call, owner)[skip:]:
-        parameter = positioned(declared, owner)
+    for parameter in parameters_of(call, owner)[skip:]:
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(
                 f"{owner}, parameter {parameter.name!r}: what is injected is passed by name; remove the '/'"
             )
         source = _source_of(parameter, owner)
         if source is None:
-            request.append(parameter)
+            request.append(positioned(parameter, owner))
         else:
             sources.append((parameter.name, source))
     return Needs(call, kind_of(call), owner, tuple(sources), tuple(request))
