@@ -56,6 +56,8 @@ LAYERS = [
     "wsrouter.brokers",
     "wsrouter.fanout",
     "wsrouter.attendance",
+    "wsrouter.joining",
+    "wsrouter.subscriptions",
     "wsrouter.replay",
     "wsrouter.node",
     "wsrouter.hub",

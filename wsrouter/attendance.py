@@ -33,6 +33,7 @@ class Attendance:
     def __init__(self, rooms: Rooms[Connection], cork: Cork, options: RosterOptions = DEFAULTS) -> None:
         self._rooms = rooms
         self._cork = cork
+        self.options = options
         self._presence = Presence(options)
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf

@@ -198,7 +198,7 @@ class Hub:
             raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
         if not 0 < _size_of(room) <= limits.name_bytes:
             raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
-        if len(connection.joined) >= limits.rooms:
+        if len(connection.joined) + self.node.joining.rooms(connection) >= limits.rooms:
             raise WebSocketError("conflict", f"No more than {limits.rooms} rooms for one connection")
         options = self.options(room)
         if options.raw is not connection.raw:
@@ -206,14 +206,14 @@ class Hub:
             cure = "RoomOptions(raw=True)" if connection.raw else "another room"
             raise ConfigurationError(f"the handler of {connection!r} is {sorts.format(room)}: use {cure}")
         here = self.node.rooms.get(room)
-        if here is not None and options.max_members is not None and len(here.members) >= options.max_members:
+        members = (0 if here is None else len(here.members)) + self.node.joining.members(room)
+        if options.max_members is not None and members >= options.max_members:
             raise WebSocketError("conflict", f"No more than {options.max_members} members in this room")
         await self.node.join(connection, room, since, presence)
 
     async def leave(self, connection: Connection, room: str) -> None:
-        """End a membership; nothing happens if there is none."""
-        if room in connection.joined:
-            await self.node.leave(connection, room)
+        """End a membership, or a join that is under way; nothing happens if there is none."""
+        await self.node.leave(connection, room)
 
     def _publication(self, room: str, message: object, exclude: frozenset[str], users: frozenset[str]) -> Publication:
         raw = self.options(room).raw

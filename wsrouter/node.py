@@ -2,22 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, TypeAlias
 
 from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Publication
 from wsrouter.connection import Connection
 from wsrouter.departures import Departures
-from wsrouter.errors import ConfigurationError, WebSocketError
+from wsrouter.errors import ConfigurationError
 from wsrouter.fanout import Cork
 from wsrouter.history import History, Position
+from wsrouter.joining import Joining, Newcomer
 from wsrouter.members import Meta, device_of
 from wsrouter.replay import for_member, prepared, replay, run_of, skipped
 from wsrouter.rooms import Rooms
 from wsrouter.rules import RoomOptions
+from wsrouter.subscriptions import Subscriptions
 from wsrouter.writer import Tally
-
-Target: TypeAlias = Literal["room", "user"]
 
 
 class Node:
@@ -33,6 +32,7 @@ class Node:
         """Those that were accepted, by id."""
         self.users: Rooms[Connection] = Rooms()
         self.rooms: Rooms[Connection] = Rooms()
+        self.joining = Joining()
         self.cork = Cork()
         self.tally = Tally()
         self.departures = Departures()
@@ -42,10 +42,7 @@ class Node:
         self._options = options
         self.attendance = Attendance(self.rooms, self.cork)
         self._names: dict[Connection, str] = {}
-        self._held: dict[tuple[Target, str], int] = {}
-        """How many connections need the subscription to a name."""
-        self._joining: dict[str, dict[Connection, list[Publication]]] = {}
-        """Those on their way into a room with history, and what was published since they began."""
+        self._subscriptions = Subscriptions(broker)
         self._entered = 0
         self._started = False
         self._starting: asyncio.Lock | None = None
@@ -122,12 +119,12 @@ class Node:
         if known is not None:
             del self._names[connection]
             self.users.discard(known, connection)
-            await self._release("user", known)
+            await self._subscriptions.release("user", known)
         if user is not None:
             self._names[connection] = user
             self.departures.apply(connection, user)
             self.users.add(user, connection)
-            await self._hold("user", user)
+            await self._subscriptions.hold("user", user)
 
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
@@ -144,17 +141,16 @@ class Node:
     async def exit(self, connection: Connection) -> None:
         """Let go of a connection; `Connection.rooms` keeps the names for ``on_disconnect``."""
         self.connections.pop(connection.id, None)
-        emptied: list[tuple[Target, str]] = []
-        for room in connection.joined:
-            self.rooms.discard(room, connection)
-            self.attendance.exit(connection, room, left=False)
-            emptied.append(("room", room))
         user = self._names.pop(connection, None)
         if user is not None:
             self.users.discard(user, connection)
-            emptied.append(("user", user))
-        for target, name in emptied:
-            await self._release(target, name)
+        for room in connection.joined:
+            self.rooms.discard(room, connection)
+            self.attendance.exit(connection, room, left=False)
+        for room in connection.joined:
+            await self._subscriptions.release("room", room)
+        if user is not None:
+            await self._subscriptions.release("user", user)
 
     async def join(self, connection: Connection, room: str, since: Position | None, meta: Meta | None) -> None:
         """Make a connection a member of a room; nothing happens if it is closed meanwhile.
@@ -167,18 +163,19 @@ class Node:
         if options.presence:
             device_of(connection.user_id, meta or {})  # raises before anything has changed
         await self.start()
-        await self._hold("room", room, options.history)
-        try:
-            if options.history is not None:
-                await self._recover(connection, room, options.history, since)
-            if connection.id in self.connections and connection.closed is None:
-                connection.joined |= {room}
-                self.rooms.add(room, connection)
-        finally:
-            if room not in connection.joined:
-                await self._release("room", room)
-        if options.presence and room in connection.joined:
-            self.attendance.enter(connection, room, meta or {})
+        with self.joining.newcomer(connection, room) as newcomer:
+            await self._subscriptions.hold("room", room, options.history)
+            try:
+                if options.history is not None:
+                    await self._recover(newcomer, options.history, since)
+                if connection.id in self.connections and not newcomer.turned_back:
+                    connection.joined |= {room}
+                    self.rooms.add(room, connection)
+            finally:
+                if room not in connection.joined:
+                    await self._subscriptions.release("room", room)
+            if options.presence and room in connection.joined:
+                self.attendance.enter(connection, room, meta or {})
 
     def change(self, connection: Connection, room: str, meta: Meta) -> None:
         """Change what other members see of one."""
@@ -186,47 +183,22 @@ class Node:
             self.attendance.change(connection, room, meta)
 
     async def leave(self, connection: Connection, room: str) -> None:
-        """End a membership."""
-        connection.joined -= {room}
-        self.rooms.discard(room, connection)
-        self.attendance.exit(connection, room, left=True)
-        await self._release("room", room)
+        """End a membership, or a join that is under way."""
+        self.joining.leave(connection, room)
+        if room in connection.joined and connection.id in self.connections:
+            connection.joined -= {room}
+            self.rooms.discard(room, connection)
+            self.attendance.exit(connection, room, left=True)
+            await self._subscriptions.release("room", room)
 
-    async def _recover(self, connection: Connection, room: str, history: History, since: Position | None) -> None:
-        """Send a connection what it missed, and what is published meanwhile."""
-        joining = self._joining.setdefault(room, {})
-        if connection in joining:
-            raise WebSocketError("conflict", "This room is being joined")
-        live = joining[connection] = []
-        try:
-            recovery = await self._broker.recover(room, history, since)
-            await replay(connection, room, recovery)
-            missed = [for_member(each, connection) for each in live if (each.offset or 0) > recovery.end]
-            if missed:
-                self.cork.send(run_of(missed, room), [connection])
-        finally:
-            del joining[connection]
-            if not joining:
-                del self._joining[room]
-
-    async def _hold(self, target: Target, name: str, history: History | None = None) -> None:
-        """Subscribe to a name, unless somebody else needs it already."""
-        held = self._held[target, name] = self._held.get((target, name), 0) + 1
-        if held == 1:
-            try:
-                await self._broker.subscribe(target, name, history)
-            except BaseException:
-                self._held.pop((target, name), None)
-                raise
-
-    async def _release(self, target: Target, name: str) -> None:
-        """Unsubscribe from a name, unless somebody else needs it still."""
-        held = self._held.get((target, name), 0)
-        if held > 1:
-            self._held[target, name] = held - 1
-        elif held == 1:
-            del self._held[target, name]
-            await self._broker.unsubscribe(target, name)
+    async def _recover(self, newcomer: Newcomer, history: History, since: Position | None) -> None:
+        """Send a newcomer what it missed, and what is published meanwhile."""
+        recovery = await self._broker.recover(newcomer.room, history, since)
+        await replay(newcomer, recovery)
+        missed = [each for each in newcomer.live if (each.offset or 0) > recovery.end]
+        if missed and not newcomer.turned_back:
+            connection = newcomer.connection
+            self.cork.send(run_of((for_member(each, connection) for each in missed), newcomer.room), [connection])
 
     def _deliver(self, publication: Publication) -> None:
         self.published += 1
@@ -246,10 +218,8 @@ class Node:
         self.delivered += self.cork.publish(user, prepared(publication), "disconnect", excluded=others)
 
     def _deliver_to_room(self, publication: Publication) -> None:
-        for connection, live in self._joining.get(publication.name, {}).items():
-            live.append(publication)
-            if len(live) > connection.limits.outbox_frames:
-                connection.too_slow()
+        if publication.offset is not None:
+            self.joining.take(publication)
         room = self.rooms.get(publication.name)
         if room is None:
             return
@@ -271,7 +241,7 @@ class Node:
             self._loop = loop
             self.attendance.aclose()
             self.cork = Cork()
-            self.attendance = Attendance(self.rooms, self.cork)
+            self.attendance = Attendance(self.rooms, self.cork, self.attendance.options)
 
     def _lock(self) -> asyncio.Lock:
         if self._starting is None:

@@ -7,6 +7,7 @@ from wsrouter.brokers.base import Publication
 from wsrouter.codecs import dump
 from wsrouter.connection import Connection
 from wsrouter.history import Recovery
+from wsrouter.joining import Newcomer
 from wsrouter.runs import Prepared, Run
 
 SKIP: Final = "$skip"
@@ -37,16 +38,19 @@ def run_of(publications: Iterable[Prepared], room: str) -> Run:
     return run
 
 
-async def replay(connection: Connection, room: str, recovery: Recovery[Publication]) -> None:
+async def replay(newcomer: Newcomer, recovery: Recovery[Publication]) -> None:
     """Send ``$joined`` and what was missed, as fast as the client reads."""
+    connection = newcomer.connection
     joined = {
         "epoch": recovery.epoch,
         "offset": recovery.offset,
         "recovered": recovery.recovered,
         "count": len(recovery.publications),
     }
-    await connection.write(connection.codec.publication("$joined", dump(joined), room))
+    await connection.write(connection.codec.publication("$joined", dump(joined), newcomer.room))
     for publication in recovery.publications:
+        if newcomer.turned_back:
+            return
         await connection.write(for_member(publication, connection).encode(connection.codec))
 
 
