@@ -586,3 +586,40 @@ async def test_a_member_that_replied_costs_no_writer() -> None:
     assert asyncio.all_tasks() == before
     async with gone(connection, hub=hub):
         pass
+
+
+@pytest.mark.parametrize("way", ["write", "reply", "flush"])
+async def test_what_one_iteration_brings_makes_nobody_slow(way: str) -> None:
+    """A portable client that reads gets more than its outbox holds, whatever is sent to it in between."""
+    hub = Hub(rooms={"new": RoomOptions(overflow="drop_new")})
+    texts: list[str] = []
+
+    async def send(event: Event) -> None:
+        if event["type"] == "websocket.send":
+            texts.append(json.loads(event["text"])["data"]["text"])
+
+    connection = portable(send, limits=Limits(outbox_frames=4))
+    await connection.accept(None, [])
+    await hub.node.enter(connection)
+    for room in "a", "new":
+        await hub.join(connection, room)
+    expected: list[str] = []
+    async with gone(connection, hub=hub):
+        for round in range(3):
+            for number in range(5):
+                for room in "a", "new":
+                    expected.append(f"{room} {round}.{number}")
+                    await broadcast(hub, room, expected[-1])
+            expected.append(f"own {round}")
+            frame = connection.encode(Said(text=expected[-1]))
+            if way == "reply":
+                connection.reply(frame)
+            elif way == "write":
+                await connection.write(frame)
+            else:
+                expected.pop()
+                connection.flush()
+        await turns(5)
+        assert connection.closed is None
+        assert texts == expected
+    assert (hub.stats().slow, hub.stats().dropped) == (0, 0)

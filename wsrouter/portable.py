@@ -83,7 +83,7 @@ class PortableConnection(Connection):
         self._enqueue_cork()
         if not self._accepted:
             return
-        if self._outbox is not None and self._outbox.full:
+        if self._writing and self._outbox is not None and self._outbox.full:
             self.too_slow()
         else:
             self._put(event_of(frame), size_of(frame))
@@ -168,7 +168,11 @@ class PortableConnection(Connection):
             self._wake()
 
     def _enqueue(self, run: Run, first: int = 0) -> None:
-        """Offer publications to the outbox, those before ``first`` left out."""
+        """Put publications into the outbox, those before ``first`` left out.
+
+        Policies are for a client that holds its sender back. While the writer has merely not had its turn, nobody is
+        slow, however much one iteration of the event loop brings.
+        """
         run.open = False
         if self.closed is not None or not self._accepted:
             return
@@ -178,7 +182,9 @@ class PortableConnection(Connection):
             self.unwritable(exc)
             return
         for (event, size), prepared in islice(zip(events, run.prepared, strict=True), first, None):
-            if not self._offer(run, event, size, prepared.key):
+            if not self._writing:
+                self._queue(event, size)
+            elif not self._offer(run, event, size, prepared.key):
                 return
 
     def _put(self, event: Event, size: int) -> bool:
