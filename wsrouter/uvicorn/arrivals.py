@@ -76,6 +76,14 @@ class Arrivals:
             self._emptied()
         return event
 
+    def forget(self) -> None:
+        """Let go of the callback, when nobody receives any more."""
+        self._emptied = _nothing
+
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
+
+
+def _nothing() -> None:
+    """Take the place of the callback when all is over."""

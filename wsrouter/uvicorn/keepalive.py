@@ -47,10 +47,11 @@ class Keepalive:
             self._timer = self._loop.call_later(self._interval, self._send)
 
     def stop(self) -> None:
-        """Send no more pings, and wait for no pong."""
+        """Send no more pings, wait for no pong, and let go of the callbacks."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._ping = self._expired = _nothing
 
     def answered(self, payload: bytes) -> None:
         """Take note of a pong; one that answers another ping, or none, does not count."""
@@ -68,3 +69,7 @@ class Keepalive:
         else:
             self._timer = self._loop.call_later(self._timeout, self._expired)
         self._ping(self._payload)
+
+
+def _nothing(payload: bytes = b"") -> None:
+    """Take the place of the callbacks when all is over."""

@@ -133,6 +133,8 @@ class WebSocketProtocol(Link):
                 self.close(code, "", self.close_timeout)
             elif self._state is State.LOST:
                 self._state = State.ENDED
+            self._arrivals.forget()
+            self._scope = {}
 
     async def send(self, event: Event) -> None:
         """Take an event of the application's; wait while the client does not read.

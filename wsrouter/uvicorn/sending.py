@@ -58,7 +58,8 @@ class Sender(asyncio.Protocol):
                 self._resumed()
 
     def attach(self, resumed: Callable[[], object]) -> None:
-        self._resumed = resumed
+        if self._sending:
+            self._resumed = resumed
 
     def frame(self, frame: Frame) -> bytes:
         if self._deflate is None or len(frame) < COMPRESSED_FROM:
@@ -81,6 +82,7 @@ class Sender(asyncio.Protocol):
         self._sending = False
         self.paused = True
         self.write = _drop
+        self._resumed = None  # or what was sent and who sent it would keep each other
         self._pings.clear()
         self._wake_senders()
 
