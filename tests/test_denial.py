@@ -514,3 +514,59 @@ async def test_a_denied_socket_counts_until_it_is_gone() -> None:
         await stays.end()
         await eventually(lambda: places.stats().taken == 0)
         assert (await closed(server, "/?how=403"))[0] == 4403
+
+
+@pytest.mark.parametrize("ws", ["wsrouter.uvicorn:WebSocketProtocol", "websockets-sansio"])
+async def test_what_a_denied_client_sends_is_not_read(ws: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Between accept and close, which middleware may take time for, a client that breaks a rule is denied, no more."""
+    received = asyncio.Event()
+
+    async def guard() -> None:
+        await asyncio.sleep(0)  # so that somebody receives
+        raise Deny
+
+    router = WebSocketRouter(guards=[guard], reject="close")
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_tell() -> Any:
+            event = await receive()
+            if event["type"] == "websocket.receive":
+                received.set()
+            return event
+
+        async def send_slowly(event: Any) -> None:
+            await send(event)
+            if event["type"] == "websocket.accept":
+                await received.wait()
+                await asyncio.sleep(0)
+
+        await app(scope, receive_and_tell, send_slowly)
+
+    async with serve(middleware, ws=ws) as server, connect(server) as client:
+        await client.send("x" * 70_000)
+        await client.wait_closed()
+        assert client.close_code == 4403
+    assert not [record for record in caplog.records if record.name == "wsrouter"]
+
+
+async def test_a_server_that_closes_before_the_denial_does(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that has closed the connection by itself, as at its shutdown, refuses our close: nothing to report."""
+    router = WebSocketRouter(guards=[refuse], reject="close")
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_twice(event: Any) -> None:
+            await send(event)
+            if event["type"] == "websocket.accept":
+                await send({"type": "websocket.close", "code": 1012})
+
+        await app(scope, receive, send_twice)
+
+    async with serve(middleware, ws="websockets-sansio") as server:
+        assert (await closed(server, "/?how=403"))[0] == 1012
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -215,16 +215,16 @@ class Handshake:
             await self._let_go(exc)
         try:
             if close:
+                connection.closed = CloseInfo(denial.code, cut_reason(denial.reason), "server")
                 timeout = self._chain.limits.close
                 transport = transport_of(connection.scope) if self._chain.direct else None
                 answer = accept_and_close(denial, self._send, connection.subprotocol, transport, timeout)
             else:
                 answer = refuse(denial, connection.scope, self._send)
             await within(self._chain.limits.close, answer)
-        except (OSError, TimeoutError):
+        except (OSError, RuntimeError):  # the second of a server that has closed it itself
             logger.debug("%r: the client left before it was denied", connection)
         if close:
-            connection.closed = CloseInfo(denial.code, cut_reason(denial.reason), "server")
             await self._until_gone()
             await self._let_go(exc)
 
