@@ -1,12 +1,17 @@
 """How rooms behave, by the patterns of their names: which options rule, and which are refused."""
 
+import fnmatch
+import re
+from time import process_time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.sockets import member_of
 from wsrouter import ConfigurationError, Hub, Limits, Message, RoomOptions, WebSocketError
-from wsrouter.rules import Rules
+from wsrouter.rules import Rules, pattern
 
 ONE, TWO, THREE = (RoomOptions(max_members=count) for count in (1, 2, 3))
 
@@ -44,6 +49,19 @@ def test_rules_of_many_rooms() -> None:
     for number in range(20_000):
         assert rules.of(f"a{number}") is ONE
         assert rules.of(f"b{number}") is TWO
+
+
+@given(name=st.text("ab*", max_size=8), room=st.text("ab", max_size=12))
+def test_a_pattern_matches_what_it_should(name: str, room: str) -> None:
+    """However the texts between two `*` overlap, it is the same as for file names."""
+    assert bool(pattern(name).fullmatch(room)) is bool(re.fullmatch(fnmatch.translate(name), room))
+
+
+def test_no_text_takes_a_pattern_long() -> None:
+    """A client that may choose names can't hold the server up with one that nearly matches."""
+    began = process_time()
+    assert not pattern("a:*:*:*:*:x").fullmatch("a" + ":" * 60_000)
+    assert process_time() - began < 1
 
 
 @pytest.mark.parametrize(
