@@ -11,7 +11,8 @@ from starlette.types import Message as Event
 
 from tests.sockets import Busiest, Member, Socket, direct, gone, member_of, portable, turns
 from tests.support import eventually
-from wsrouter import Hub, Limits, Message, RoomOptions
+from wsrouter import History, Hub, Limits, Message, RoomOptions
+from wsrouter.brokers import MemoryBroker
 from wsrouter.codecs import JSONCodec
 from wsrouter.runs import MAX_BYTES, MAX_FRAMES
 
@@ -540,6 +541,22 @@ def test_presence_outlives_an_event_loop() -> None:
         await eventually(told)
         for member in one, two:
             await hub.node.exit(member.connection)
+
+    run(first)
+    run(second)
+
+
+def test_history_outlives_an_event_loop() -> None:
+    """A loop that ended before old publications were forgotten does not keep the next one from forgetting them."""
+    broker = MemoryBroker()
+    hub = Hub(broker, rooms={"*": RoomOptions(history=History(ttl=0.05))})
+
+    async def first() -> None:
+        await broadcast(hub, "a", "1")
+
+    async def second() -> None:
+        await broadcast(hub, "b", "1")
+        await eventually(lambda: not len(broker._streams))  # pyright: ignore[reportPrivateUsage] # no way to ask for it
 
     run(first)
     run(second)

@@ -18,6 +18,7 @@ class MemoryBroker(Broker):
         self._streams: Streams[Publication] = Streams()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_at = inf
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -52,11 +53,15 @@ class MemoryBroker(Broker):
 
     def _sweep_in_time(self) -> None:
         """Have what is too old forgotten, by one timer for all rooms."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the timer of one that has ended never comes
+            self._loop = loop
+            self._stop_sweeping()
         due = self._streams.next_sweep
         if due is not None and due < self._sweep_at and self._deliver is not None:
             self._stop_sweeping()
             self._sweep_at = due
-            self._sweeper = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._sweep)
+            self._sweeper = loop.call_later(max(0.0, due - monotonic()), self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper, self._sweep_at = None, inf
