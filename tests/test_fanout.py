@@ -14,6 +14,7 @@ from tests.support import eventually
 from wsrouter import History, Hub, Limits, Message, RoomOptions
 from wsrouter.brokers import MemoryBroker
 from wsrouter.codecs import JSONCodec
+from wsrouter.fanout import MAX_PLACES
 from wsrouter.runs import MAX_BYTES, MAX_FRAMES
 
 
@@ -218,6 +219,17 @@ async def test_broadcasting_to_many_rooms_gives_the_loop_back() -> None:
             await hub.broadcast(f"room {number}", Said(text="x"))
     assert hub.node.published == published + 3000
     assert busiest.turn <= MAX_FRAMES
+
+
+async def test_broadcasting_to_large_rooms_in_turn_gives_the_loop_back() -> None:
+    """Where every publication has to be given to each of thousands of members, it is suspended after a few."""
+    hub = Hub()
+    for _ in range(3000):
+        await member_of(hub, "a", "b")
+    async with Busiest(lambda: hub.node.delivered) as busiest:
+        for number in range(30):
+            await hub.broadcast("ab"[number % 2], Said(text="x"))
+    assert busiest.turn <= MAX_PLACES + 3000
 
 
 @pytest.mark.parametrize("rooms", [1, 2])

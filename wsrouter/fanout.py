@@ -15,6 +15,8 @@ SLICE_SECONDS: Final = 0.01
 """A large fan-out gives the loop back so often."""
 LOOK_EVERY: Final = 4
 """After so many connections the clock is looked at."""
+MAX_PLACES: Final = 32_768
+"""So many connections that were given a run, in one iteration of the event loop, are a slice as well (about 3 ms)."""
 SLICE_WRITERS: Final = 256
 """So many connections whose writer does the rest, in the next turn of the loop, are a slice as well."""
 
@@ -27,7 +29,7 @@ class Cork:
     encoded, framed and joined once for all members.
     """
 
-    __slots__ = ("_bytes", "_dirty", "_flushing", "_frames", "_open")
+    __slots__ = ("_bytes", "_dirty", "_flushing", "_frames", "_open", "_places")
 
     def __init__(self) -> None:
         self._dirty: deque[Connection] = deque()
@@ -36,11 +38,14 @@ class Cork:
         self._frames = 0
         """What was published in this iteration of the event loop, to any room, and its bytes."""
         self._bytes = 0
+        self._places = 0
+        """How many connections were given a run, each as often as it was."""
 
     @property
     def behind(self) -> bool:
         """Whether so much waits that whoever publishes should give the loop back."""
-        return self._frames >= MAX_FRAMES or self._bytes >= MAX_BYTES or self._flushing
+        full = self._frames >= MAX_FRAMES or self._bytes >= MAX_BYTES or self._places >= MAX_PLACES
+        return full or self._flushing
 
     def publish(
         self,
@@ -92,12 +97,13 @@ class Cork:
                 dirty.append(connection)
             cork.append(run)
         run.holders = len(connections)
+        self._places += run.holders
 
     def _flush(self) -> None:
         for room in self._open:
             room.end_run()
         self._open.clear()
-        self._frames = self._bytes = 0
+        self._frames = self._bytes = self._places = 0
         dirty = self._dirty
         until = perf_counter() + SLICE_SECONDS
         looks = LOOK_EVERY
