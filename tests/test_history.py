@@ -3,6 +3,7 @@
 import math
 import weakref
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,9 +145,12 @@ def test_a_sweep_looks_at_few_rooms_at_a_time() -> None:
 
 @pytest.mark.parametrize(
     ("size", "ttl", "wrong"),
-    [(0, 1.0, "size"), (-1, 1.0, "size"), (1, 0, "ttl"), (1, -1.0, "ttl"), (1, math.nan, "ttl")],
+    [
+        *((size, 1.0, "size") for size in (0, -1, 1.5, "5", True)),
+        *((1, ttl, "ttl") for ttl in (0, -1.0, math.nan, "5")),
+    ],
 )
-def test_a_history_of_nothing_is_a_mistake(size: int, ttl: float, wrong: str) -> None:
+def test_a_history_of_nothing_is_a_mistake(size: Any, ttl: Any, wrong: str) -> None:
     """A size below 1 and a time that is not above zero are refused where they are written."""
     with pytest.raises(ConfigurationError, match=f"History\\({wrong}="):
         History(size=size, ttl=ttl)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sockets import member_of
-from wsrouter import ConfigurationError, Hub, Limits, Message, RoomOptions, WebSocketError
+from wsrouter import ConfigurationError, History, Hub, Limits, Message, RoomOptions, WebSocketError
+from wsrouter.brokers import MemoryBroker
 from wsrouter.rules import Rules, pattern
 
 ONE, TWO, THREE = (RoomOptions(max_members=count) for count in (1, 2, 3))
@@ -77,12 +78,29 @@ def test_no_text_takes_a_pattern_long() -> None:
         ({"max_members": "7"}, "max_members='7'"),
         ({"max_members": 1.5}, r"max_members=1\.5"),
         ({"max_members": True}, "max_members=True"),
+        ({"history": 100}, r"history=100\): expected History"),
     ],
 )
 def test_options_that_are_none(options: dict[str, Any], message: str) -> None:
     """A mistake in an option is reported where it is made."""
     with pytest.raises(ConfigurationError, match=message):
         RoomOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("broker", "rooms", "message"),
+    [
+        (MemoryBroker, None, r"expected a broker, such as MemoryBroker\(\)"),
+        ("redis://localhost", None, "expected a broker"),
+        ({"chat:*": ONE}, None, "expected a broker"),
+        (None, {"chat:*": History()}, r"'chat:\*': History.*expected a text and RoomOptions"),
+        (None, {1: ONE}, "expected a text"),
+    ],
+)
+def test_a_hub_of_something_else(broker: Any, rooms: Any, message: str) -> None:
+    """What a hub can't work with is reported when it is made, not when somebody joins."""
+    with pytest.raises(ConfigurationError, match=message):
+        Hub(broker, rooms=rooms)
 
 
 def test_a_key_that_is_no_field() -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar, cast
 
 from wsrouter.deadlines import Deadlines
 from wsrouter.errors import ConfigurationError
@@ -36,10 +36,11 @@ class History:
     """Seconds that a publication is kept, and at least as long the room itself after its last member left."""
 
     def __post_init__(self) -> None:
-        if not self.size >= 1:
-            raise ConfigurationError(f"History(size={self.size!r}): expected 1 or more publications")
-        if not self.ttl > 0:
-            raise ConfigurationError(f"History(ttl={self.ttl!r}): expected seconds above zero")
+        size, ttl = cast(object, self.size), cast(object, self.ttl)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigurationError(f"History(size={size!r}): expected 1 or more publications")
+        if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not ttl > 0:
+            raise ConfigurationError(f"History(ttl={ttl!r}): expected seconds above zero")
 
 
 @dataclass(frozen=True, slots=True)

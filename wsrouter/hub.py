@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from wsrouter.brokers.base import Broker, Publication
 from wsrouter.brokers.memory import MemoryBroker
@@ -51,9 +51,15 @@ class Hub:
         broker: what connects processes; by default a `MemoryBroker`, for one process.
         rooms: mapping of a pattern of room names (``*`` is any text) to its `RoomOptions`; the first that
             matches rules.
+
+    Raises:
+        ConfigurationError: the broker is none, or ``rooms`` has something else in it.
     """
 
     def __init__(self, broker: Broker | None = None, *, rooms: Mapping[str, RoomOptions] | None = None) -> None:
+        given = cast(object, broker)
+        if given is not None and not isinstance(given, Broker):
+            raise ConfigurationError(f"Hub({given!r}): expected a broker, such as MemoryBroker()")
         self._rules = Rules(rooms or {})
         self.node = Node(MemoryBroker() if broker is None else broker, self._rules.of)
         """What sessions use of it; not for applications."""

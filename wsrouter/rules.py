@@ -53,6 +53,9 @@ class RoomOptions:
         if self.overflow not in get_args(Overflow):
             expected = ", ".join(map(repr, get_args(Overflow)))
             raise ConfigurationError(f"RoomOptions(overflow={self.overflow!r}): expected one of {expected}")
+        history = cast(object, self.history)
+        if history is not None and not isinstance(history, History):
+            raise ConfigurationError(f"RoomOptions(history={history!r}): expected History(...)")
         if self.raw and self.overflow != "disconnect":
             raise ConfigurationError(
                 f"RoomOptions(raw=True, overflow={self.overflow!r}): a raw room has no frame that tells of a gap;"
@@ -78,11 +81,17 @@ class Rules:
 
     Args:
         options: mapping of a pattern of names (``*`` is any text) to options; the first that matches rules.
+
+    Raises:
+        ConfigurationError: it is of something else.
     """
 
     __slots__ = ("_patterns", "_remembered")
 
     def __init__(self, options: Mapping[str, RoomOptions]) -> None:
+        for name, each in cast(Mapping[object, object], options).items():
+            if not isinstance(name, str) or not isinstance(each, RoomOptions):
+                raise ConfigurationError(f"rooms={{{name!r}: {each!r}}}: expected a text and RoomOptions(...)")
         self._patterns = tuple((pattern(name), each) for name, each in options.items())
         self._remembered: dict[str, RoomOptions] = {}
 
