@@ -8,7 +8,7 @@ from typing import Annotated, assert_type
 from fastapi import Depends
 
 from tests.typing.services import Session, get_session
-from wsrouter import Connection, Deny, Hub, Limits, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter import Connection, Deny, History, Hub, Limits, Message, RoomOptions, WebSocketHandler, WebSocketRouter, on
 from wsrouter.guards import AllowOrigins, ConnectionLimit, RequireScopes
 from wsrouter.rates import RateLimit
 from wsrouter.testing import TestConnection
@@ -73,6 +73,16 @@ def configuration() -> None:
     Limits(1024)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Limits(message_size="64 KiB")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Deny(401, 4401)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def rooms(hub: Hub, connection: Connection) -> None:
+    """How rooms behave is a keyword of a known value; a position is no text."""
+    RoomOptions(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    RoomOptions(overflow="drop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RoomOptions(history=100)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Hub(rooms={"news": History()})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await hub.join(connection, "news", since="epoch:1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await hub.join(connection, "news", presence="away")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def messages(hub: Hub, ws: TestConnection) -> None:
