@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.uvicorn.conftest import Run
 from tests.uvicorn.serving import OURS, Recorder, StalledClient, close, fill, frame, frames_until_end
 from wsrouter.transports import framed
 from wsrouter.uvicorn import WebSocketProtocol
+from wsrouter.uvicorn.link import Link
 
 CHUNK = framed(b"x" * 5000)
 
@@ -129,6 +131,27 @@ def test_an_abort_is_at_once(run: Run, tls: Certificate | None) -> None:
             assert each.app.direct.paused
 
     run(test())
+
+
+async def test_an_abort_never_raises() -> None:
+    """A socket that does not take the option for a reset, since it is closed already, is let go of all the same."""
+
+    class Ended(asyncio.Transport):
+        aborted = False
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            with socket.socket() as end:
+                return end
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    link = Link(asyncio.get_running_loop(), max_size=1, ping_interval=None, ping_timeout=None)
+    link.connection_made(transport := Ended())
+    link.abort()
+    assert transport.aborted
 
 
 def test_a_client_that_half_closes_and_does_not_read_is_aborted(run: Run) -> None:

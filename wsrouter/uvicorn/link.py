@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
 
@@ -180,7 +181,8 @@ class Link(Sender):
         # Without it the kernel keeps the socket, with what the client did not take, for as long as it does not answer.
         end = self.transport.get_extra_info("socket")
         if end is not None:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with suppress(OSError, ValueError):  # of a platform that has it otherwise, or a socket that is closed
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def _end(self, close: Close, *, linger: bool = False) -> None:
