@@ -39,11 +39,14 @@ class _Records(logging.Handler):
 def no_logged_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test in which wsrouter, a server or asyncio logs an error, unless it is marked `logs_errors`."""
     records = _Records()
-    for name in WATCHED_LOGGERS:
-        logging.getLogger(name).addHandler(records)
+    watched = [logging.getLogger(name) for name in WATCHED_LOGGERS]
+    levels = [logger.level for logger in watched]
+    for logger in watched:
+        logger.addHandler(records)
     yield
-    for name in WATCHED_LOGGERS:
-        logging.getLogger(name).removeHandler(records)
+    for logger, level in zip(watched, levels, strict=True):
+        logger.removeHandler(records)
+        logger.setLevel(level)  # a server that is told its log level sets it for the whole process
     if records.texts and request.node.get_closest_marker("logs_errors") is None:
         pytest.fail("logged as errors:\n" + "\n".join(records.texts), pytrace=False)
 
