@@ -120,7 +120,11 @@ class Connection(Writer):
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be sent because the client does not read fast enough."""
+        """Bytes that wait to be sent because the client does not read fast enough.
+
+        What the server itself holds for the kernel counts with `wsrouter.uvicorn.WebSocketProtocol` only; elsewhere
+        some 64 KiB, and the message that is being sent, wait before anything shows here.
+        """
         return 0 if self._outbox is None else self._outbox.bytes
 
     async def send(self, message: Any) -> None:
