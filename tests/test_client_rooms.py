@@ -117,6 +117,7 @@ async def test_limits_hold_for_clients_too() -> None:
     app.include_router(router, prefix="/limited")
     async with serve(app) as server, connect(server, "/limited/") as one, connect(server, "/limited/") as two:
         assert (await call(one, "$join", {"room": "news:" + "a" * 16}))["error"]["code"] == "invalid"
+        assert (await call(one, "asked"))["data"] == [], "no hook has to deal with such a name"
         assert (await call(one, "$join", {"room": "lobby"}))["type"] == "$ok"
         assert (await call(two, "$join", {"room": "lobby"}))["error"]["code"] == "conflict"
         assert (await call(one, "$join", {"room": "news:1"}))["type"] == "$ok"

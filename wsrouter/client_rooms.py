@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from wsrouter.errors import ConfigurationError, WebSocketError
 from wsrouter.handler import WebSocketHandler
 from wsrouter.history import Position
+from wsrouter.hub import check_name
 from wsrouter.kinds import Kind
 from wsrouter.rules import pattern
 from wsrouter.signatures import Needs
@@ -73,6 +74,7 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
 
     async def join(self: WebSocketHandler, request: Join, **arguments: Any) -> None:
         check(request.room)
+        check_name(request.room, self.connection.limits)
         if request.room in self.connection.rooms:
             return
         presence: Any = None

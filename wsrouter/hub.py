@@ -12,6 +12,7 @@ from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, WebSocketError, is_close_code
 from wsrouter.frames import checked
 from wsrouter.history import Position
+from wsrouter.limits import Limits
 from wsrouter.members import Member
 from wsrouter.messages import Message, key_of
 from wsrouter.node import Node
@@ -202,8 +203,7 @@ class Hub:
             return
         if connection.id not in self.node.connections:
             raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
-        if not 0 < _size_of(room) <= limits.name_bytes:
-            raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
+        check_name(room, limits)
         if len(connection.joined) + self.node.joining.rooms(connection) >= limits.rooms:
             raise WebSocketError("conflict", f"No more than {limits.rooms} rooms for one connection")
         options = self.options(room)
@@ -249,9 +249,15 @@ def names(given: str | Iterable[str]) -> frozenset[str]:
     return frozenset((given,) if isinstance(given, str) else given)
 
 
-def _size_of(name: str) -> int:
-    """Return the bytes of a name's UTF-8; 0 if it has none, because of a lone surrogate: no frame could tell it."""
+def check_name(room: str, limits: Limits) -> None:
+    """Check that a room may have this name.
+
+    Raises:
+        WebSocketError: it is empty, too long, or has no UTF-8, so that no frame could tell it (``invalid``).
+    """
     try:
-        return len(name.encode())
+        size = len(room.encode())
     except UnicodeEncodeError:
-        return 0
+        size = 0
+    if not 0 < size <= limits.name_bytes:
+        raise WebSocketError("invalid", f"The name of a room has 1 to {limits.name_bytes} bytes")
