@@ -206,7 +206,7 @@ async def gone(*connections: Connection, hub: Hub | None = None) -> AsyncGenerat
     finally:
         for connection in connections:
             if hub is not None:
-                await hub.node.exit(connection)
+                await hub.node.release(hub.node.exit(connection))
             await connection.aclose()
 
 

@@ -451,7 +451,7 @@ class Delivery(RuleBasedStateMachine):
             task.cancel()
         if line.tasks:
             await asyncio.wait(list(line.tasks.values()))
-        await self.hub.node.exit(line.connection)
+        await self.hub.node.release(self.hub.node.exit(line.connection))
         await line.connection.aclose()
         assert self.hub.node.joining.members(STREAM) == sum(each.is_joining for each in self.lines())
 

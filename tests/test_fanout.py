@@ -317,7 +317,7 @@ async def test_leaving_in_the_middle_of_slices() -> None:
     assert leaving
     for member in leaving:
         await member.connection.close()
-        await hub.node.exit(member.connection)
+        await hub.node.release(hub.node.exit(member.connection))
         await member.connection.aclose()
     await broadcast(hub, "a", "2")
     for _ in range(20):
@@ -497,7 +497,7 @@ async def test_another_hub_is_refused() -> None:
     with pytest.raises(RuntimeError, match="hub of its router"):
         await other.join(member.connection, "a")
     assert (hub.rooms, other.rooms) == ({}, {})
-    await hub.node.exit(member.connection)
+    await hub.node.release(hub.node.exit(member.connection))
     await member.connection.close()
     await hub.join(member.connection, "a")
     assert hub.rooms == {}
@@ -520,14 +520,14 @@ def test_a_hub_outlives_an_event_loop() -> None:
         members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
         await broadcast(hub, "a", "lost")
         for member in members:
-            await hub.node.exit(member.connection)
+            await hub.node.release(hub.node.exit(member.connection))
 
     async def second() -> None:
         member = await member_of(hub, "a")
         await broadcast(hub, "a", "1")
         await turns(2)
         assert said(member) == ["1"]
-        await hub.node.exit(member.connection)
+        await hub.node.release(hub.node.exit(member.connection))
 
     run(first)
     run(second)
@@ -541,7 +541,7 @@ def test_presence_outlives_an_event_loop() -> None:
     async def first() -> None:
         members = [await member_of(hub, "a", user="ann", seconds=0.001) for _ in range(60)]
         for member in members:
-            await hub.node.exit(member.connection)
+            await hub.node.release(hub.node.exit(member.connection))
 
     async def second() -> None:
         one, two = await member_of(hub, "a", user="bob"), await member_of(hub, "a", user="cid")
@@ -552,7 +552,7 @@ def test_presence_outlives_an_event_loop() -> None:
 
         await eventually(told)
         for member in one, two:
-            await hub.node.exit(member.connection)
+            await hub.node.release(hub.node.exit(member.connection))
 
     run(first)
     run(second)

@@ -135,7 +135,7 @@ async def test_a_room_that_is_full() -> None:
     await hub.leave(one.connection, "pair")
     await hub.join(three.connection, "pair")
     await two.connection.close()
-    await hub.node.exit(two.connection)
+    await hub.node.release(hub.node.exit(two.connection))
     await hub.join(one.connection, "pair")
     assert hub.rooms == {"pair": 2}
 

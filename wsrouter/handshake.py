@@ -65,6 +65,7 @@ class Handshake:
         self._attempt = Attempt()
         self._attempt.task = current_task()
         self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._failed = False
         self._left = False
         self._gone: asyncio.Future[None] | None = None
@@ -81,9 +82,8 @@ class Handshake:
         attempt = self._attempt
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + self._chain.limits.handshake
-        timer = loop.call_at(self._deadline, self._interrupt, "timeout")
         try:
-            admitted = await drive(self._prepare(), self._suspended)
+            admitted = await drive(self._prepare(), self._waits)
         except (Exception, asyncio.CancelledError) as exc:
             attempt.end()
             if isinstance(exc, asyncio.CancelledError) and attempt.cause is None:
@@ -92,7 +92,8 @@ class Handshake:
             return None
         finally:
             attempt.end()
-            timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self._scope.checkpoint = nothing
         if self._connection.turned_away is not None:
             denial = _denial_of(self._connection.turned_away)
@@ -110,6 +111,11 @@ class Handshake:
             await self._hang_up()
             return None
         return admitted
+
+    def _waits(self) -> None:
+        """Listen to the client and look at the clock from here on: not everything was done at once."""
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._interrupt, "timeout")
+        self._suspended()
 
     async def _prepare(self) -> Admitted:
         chain, scope, attempt = self._chain, self._scope, self._attempt

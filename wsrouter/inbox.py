@@ -125,6 +125,11 @@ class Inbox(Generic[ItemT]):
             self._returned = monotonic()
             return found
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._items
+
     def suspended(self) -> None:
         """Read ahead from here on: the session's task waits for something else."""
         self._turn = 0

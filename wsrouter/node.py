@@ -1,7 +1,7 @@
 """This process's part of a hub: who is here, the link to the broker, and what it delivers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Publication
@@ -15,7 +15,7 @@ from wsrouter.members import Meta, device_of
 from wsrouter.replay import for_member, prepared, replay, run_of, skipped
 from wsrouter.rooms import Rooms
 from wsrouter.rules import RoomOptions
-from wsrouter.subscriptions import Subscriptions
+from wsrouter.subscriptions import Subscriptions, Target
 from wsrouter.writer import Tally
 
 
@@ -134,23 +134,27 @@ class Node:
         connection.tally = self.tally
         await self.recognise(connection)
 
-    def knows(self, connection: Connection) -> bool:
-        """Whether it was taken up or recognised, and not let go since."""
-        return connection.id in self.connections or connection in self._names
+    def exit(self, connection: Connection) -> Sequence[tuple[Target, str]]:
+        """Let go of a connection, and return the names to `release`; again, nothing happens.
 
-    async def exit(self, connection: Connection) -> None:
-        """Let go of a connection; `Connection.rooms` keeps the names for ``on_disconnect``."""
-        self.connections.pop(connection.id, None)
+        `Connection.rooms` keeps the names for ``on_disconnect``.
+        """
+        names: list[tuple[Target, str]] = []
+        if self.connections.pop(connection.id, None) is not None:
+            for room in connection.joined:
+                self.rooms.discard(room, connection)
+                self.attendance.exit(connection, room, left=False)
+                names.append(("room", room))
         user = self._names.pop(connection, None)
         if user is not None:
             self.users.discard(user, connection)
-        for room in connection.joined:
-            self.rooms.discard(room, connection)
-            self.attendance.exit(connection, room, left=False)
-        for room in connection.joined:
-            await self._subscriptions.release("room", room)
-        if user is not None:
-            await self._subscriptions.release("user", user)
+            names.append(("user", user))
+        return names
+
+    async def release(self, names: Sequence[tuple[Target, str]]) -> None:
+        """Need names no longer that a connection needed."""
+        for target, name in names:
+            await self._subscriptions.release(target, name)
 
     async def join(self, connection: Connection, room: str, since: Position | None, meta: Meta | None) -> None:
         """Make a connection a member of a room; nothing happens if it is closed meanwhile.

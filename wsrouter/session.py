@@ -148,8 +148,9 @@ class Session:
     async def _leave_hub(self) -> BaseException | None:
         node, connection = self._chain.hub.node, self._connection
         try:
-            if node.knows(connection):
-                await shielded(node.exit(connection), self._chain.limits.close)
+            emptied = node.exit(connection)
+            if emptied:
+                await shielded(node.release(emptied), self._chain.limits.close)
         except asyncio.CancelledError as exc:
             return exc
         except Exception:
@@ -179,7 +180,7 @@ class Session:
         if self._handshake is not None:
             self._handshake.left()
         self._work.wind_up()
-        if self._drain is None:
+        if self._drain is None and not self._work.idle:
             drain = self._chain.limits.drain
             self._drain = asyncio.get_running_loop().call_later(drain, self._end_drain)
         if not still_listening:

@@ -27,7 +27,7 @@ class Work:
         done: called when the id of a call may be used again.
     """
 
-    __slots__ = ("_chain", "_connection", "_current", "_done", "_inbox", "_task", "_tasks")
+    __slots__ = ("_chain", "_connection", "_current", "_dispatching", "_done", "_inbox", "_task", "_tasks")
 
     def __init__(
         self, chain: Chain, connection: Connection, inbox: Inbox[Call], done: Callable[[Call], object]
@@ -39,6 +39,12 @@ class Work:
         self._task = current_task()
         self._current: Call | None = None
         self._tasks: dict[asyncio.Task[None], Call] | None = None
+        self._dispatching = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for messages, and for nothing else."""
+        return self._dispatching and self._current is None and not self._tasks and self._inbox.empty
 
     async def connect(self, dispatcher: Dispatcher, admitted: Admitted) -> bool:
         """Run ``on_connect``; false if it failed and the connection is being closed."""
@@ -62,6 +68,7 @@ class Work:
     async def dispatch(self, dispatcher: Dispatcher, most: int) -> None:
         """Handle messages until there are no more: one at a time here, or up to ``most`` in tasks."""
         inbox, done = self._inbox, self._done
+        self._dispatching = True
         timed = self._chain.limits.message_timeout is not None
         while (call := await inbox.next()) is not None:
             if most > 1:
