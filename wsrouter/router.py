@@ -237,11 +237,15 @@ def _endpoint(table: HandlerTable) -> Callable[[WebSocket], Any]:
                 " ran; remove its accept()"
             )
         await websocket.receive()  # websocket.connect
-        await apart(lambda: Session(chain, websocket).run())
+        await apart(_serve(chain, websocket))
 
     endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
     setattr(endpoint, _TABLE, table)
     return endpoint
+
+
+async def _serve(chain: Chain, websocket: WebSocket) -> None:
+    await Session(chain, websocket).run()  # made here, since it belongs to the task that it is made in
 
 
 _chains: "dict[int, tuple[weakref.ref[Any], Chain]]" = {}

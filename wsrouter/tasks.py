@@ -84,14 +84,14 @@ async def wait_for_end(task: "asyncio.Future[Any]", timeout: float | None = None
     return cancelled
 
 
-async def apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def apart(coro: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a task of its own, and return what it returns; a cancellation reaches it once.
 
     A task that waits goes on through every coroutine that awaits the next one. Behind a framework those are twenty and
     more, each with memory of its own, and a connection pays for them with every message. Here they wait once.
     """
     loop = asyncio.get_running_loop()
-    task = loop.create_task(_begun(make), name="wsrouter session")
+    task = loop.create_task(coro, name="wsrouter session")
     ended = loop.create_future()
     task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
     try:
@@ -103,10 +103,6 @@ async def apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
             raise failure from None
         raise
     return task.result()
-
-
-async def _begun(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    return await make()
 
 
 async def in_thread(

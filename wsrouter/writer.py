@@ -37,6 +37,10 @@ class Tally:
         self.slow = 0
 
 
+_NOBODY: Final = Tally()
+"""Counts for connections that no hub has taken up yet."""
+
+
 class Writer(ABC):
     """The sending half of a connection.
 
@@ -72,7 +76,7 @@ class Writer(ABC):
         """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
         self.cork: list[Run] = []
         """Publications of this iteration of the event loop; `flush` sends them on."""
-        self.tally = Tally()
+        self.tally = _NOBODY
         self._send = send
         self._accepted = False
         self._sends = 0
