@@ -65,10 +65,32 @@ def pieces(credential: str) -> list[str]:
     return [piece for piece in (credential, *credential.split(".")) if len(piece) > 12]
 
 
+OURS = "wsrouter.uvicorn:WebSocketProtocol"
+SERVERS = [case for case in CASES if case.outcome == "server"]
+
+
 @pytest.mark.logs_errors
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 async def test_a_hostile_credential_does_not_get_in(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     """Each is denied before accept with its one outcome; no answer and no log line has it, even at DEBUG."""
+    await denied(case, caplog)
+
+
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("case", SERVERS, ids=[case.name for case in SERVERS])
+async def test_what_the_server_answers_itself_quotes_nothing_on_our_class(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handshake that never reaches the application is answered without what was in it.
+
+    uvicorn's own class answers a malformed ``Sec-WebSocket-Protocol`` with the header, to whoever sent it.
+    """
+    answer, secrets = await denied(case, caplog, OURS)
+    assert_not_in(answer.raw.decode("latin-1"), secrets)
+
+
+async def denied(case: Case, caplog: pytest.LogCaptureFixture, ws: str | None = None) -> tuple[Answer, list[str]]:
+    """Check that a case is denied, and return the answer with what is not to be found again."""
     built = Built()
     good, bad = token(mark=MARK), token(SECRET[::-1], mark=MARK)
     filled = {"{good}": good, "{bad}": bad}
@@ -80,7 +102,7 @@ async def test_a_hostile_credential_does_not_get_in(case: Case, caplog: pytest.L
         secrets += pieces(credential)
     query = str(fill(case.query, filled))
     caplog.set_level(logging.DEBUG)
-    async with serve(application(built)) as server:
+    async with serve(application(built), ws=ws) as server:
         try:
             answer = await handshake(server, case.path + (f"?{query}" if query else ""), headers)
         except ConnectionError:
@@ -96,6 +118,7 @@ async def test_a_hostile_credential_does_not_get_in(case: Case, caplog: pytest.L
     assert lines
     for line in lines:
         assert_not_in(line, secrets)
+    return answer, secrets
 
 
 def fill(value: Any, filled: dict[str, str]) -> Any:
