@@ -450,6 +450,7 @@ async def test_history_comes_before_presence(ws: str) -> None:
 
 async def test_nothing_is_left(hub: Hub, ws: str) -> None:
     """When all are gone, and nobody can come back any more, nothing is kept of the room."""
+    others = rosters()
     async with served(hub, ws) as server:
         async with AsyncExitStack() as stack:
             for number in range(20):
@@ -458,7 +459,7 @@ async def test_nothing_is_left(hub: Hub, ws: str) -> None:
             for number, connection in enumerate(list(hub.connections.values())):
                 await connection.close(4000 if number % 2 else 4503)
         await eventually(lambda: hub.rooms == {})
-        await eventually(lambda: rosters() == 0, timeout=20)  # each look collects garbage
+        await eventually(lambda: rosters() <= others, timeout=20)  # each look collects garbage
         assert [await hub.presence(f"desk:{number}") for number in range(3)] == [[], [], []]
 
 

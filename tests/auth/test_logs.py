@@ -4,11 +4,12 @@ import asyncio
 import json
 import logging
 import os
+import random
 import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,19 @@ class Output:
         self.text = ""
 
 
+def free_port() -> int:
+    """Return a port that is free, and that no client gets meanwhile: below those that the system gives to clients."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @asynccontextmanager
 async def command(*arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[tuple[Server, Output]]:
     """Run a server in a process of its own; its output is complete when the block has ended."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     filled = [argument.replace("PORT", str(port)) for argument in arguments]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -113,7 +113,7 @@ def test_texts_go_on_after_a_loss(open_page: OpenPage, process: Demo, address: s
     is_online(page)
     for text, prompt in zip([*texts, offline], ("the sea", "letters", "a garden"), strict=True):
         expect(text.locator(".state")).to_have_text(re.compile(r"Done · 1\d\d words"))
-        assert text.locator(".body").text_content() == expected(prompt)
+        expect(text.locator(".body")).to_have_text(expected(prompt))
 
 
 def test_four_are_written_at_once(open_page: OpenPage, address: str) -> None:
