@@ -197,7 +197,7 @@ async def test_a_client_that_never_reads_is_closed(pusher: type[WebSocketHandler
 
 async def test_a_slow_client_learns_why() -> None:
     """One that begins to read while it is being closed finds 4508 behind what was sent before."""
-    app = app_with_state(Pushing, send=0.2, drain=0.1)
+    app = app_with_state(Pushing, send=0.2, drain=0.1, close=20)
     async with serve(app) as server:
         ws = await connect_reluctantly(server)
         await send(ws, "send", 100_000)
