@@ -22,12 +22,12 @@ async def test_the_scope_is_that_of_uvicorns_own_class() -> None:
     headers = [("Sec-WebSocket-Protocol", "one, two"), ("Sec-WebSocket-Protocol", "three"), ("X-Odd", "\xe9")]
     for ws in (STOCK, OURS):
         app = Recorder()
-        async with serve(app, ws=ws, lifespan="off", root_path="/root") as server, RawClient(server) as client:
+        async with serve(app, ws=ws, lifespan="off", root_path="/api") as server, RawClient(server) as client:
             assert await client.handshake("/a%20path/%E2%82%AC?q=1&q=2?", headers) == 101
         scopes.append(app.scope)
     stock, ours = scopes
     assert ours["subprotocols"] == ["one", "two", "three"]
-    assert ours["path"] == "/root/a path/€"
+    assert ours["path"] == "/api/a path/€"
     assert ours["extensions"].keys() - stock["extensions"].keys() == {"wsrouter.transport"}
     for scope in scopes:
         del scope["extensions"], scope["client"], scope["server"]
