@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import re
 import socket
 import sys
 import time
@@ -244,8 +245,12 @@ async def test_a_server_at_debug_logs_no_token_of_an_open_connection(ws: str) ->
             await client.send('{"type":"hello","id":7}')
             while json.loads(await client.recv()).get("id") != 7:
                 pass
+    # The key of a handshake and the answer to it are random text, in which two letters may be found by chance.
+    logged = "\n".join(
+        line for line in output.text.splitlines() if not re.search("Sec-WebSocket-(Key|Accept)", line, re.I)
+    )
     for piece in ("S3", "CRET", "opaque", TOKEN):
-        assert piece not in output.text
+        assert piece not in logged
     assert output.text.count("< TEXT ***") == len(FRAMES)
     assert """< TEXT '{"type":"hello","id":7}' [""" in output.text
     assert "Logging error" not in output.text
