@@ -12,7 +12,7 @@ from tests.envelopes import app_of, receive, send
 from tests.support import connect, eventually, serve
 from wsrouter import ConfigurationError, History, Hub, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.brokers import MemoryBroker
-from wsrouter.brokers.base import Deliver, Publication
+from wsrouter.brokers.base import Publication, Receiver
 
 
 class Said(Message):
@@ -28,9 +28,9 @@ class NotingBroker(MemoryBroker):
         super().__init__()
         self.asked: list[str] = []
 
-    async def start(self, deliver: Deliver) -> None:
+    async def start(self, node: str, receiver: Receiver) -> None:
         self.asked.append("start")
-        await super().start(deliver)
+        await super().start(node, receiver)
 
     async def aclose(self) -> None:
         self.asked.append("close")
@@ -172,7 +172,7 @@ async def test_a_hub_of_one_process_needs_no_start() -> None:
 class BrokenBroker(NotingBroker):
     """A broker that can't be reached."""
 
-    async def start(self, deliver: Deliver) -> None:
+    async def start(self, node: str, receiver: Receiver) -> None:
         self.asked.append("start")
         raise OSError("no route to broker")
 

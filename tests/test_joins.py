@@ -14,7 +14,7 @@ from tests.envelopes import receive, send
 from tests.support import Server, connect, eventually, serve, vanish
 from wsrouter import Connection, History, Hub, Limits, Message, RoomOptions, WebSocketHandler, WebSocketRouter, on
 from wsrouter.brokers import MemoryBroker
-from wsrouter.brokers.base import Publication
+from wsrouter.brokers.base import Publication, Target
 from wsrouter.history import Position, Recovery
 
 KIB: Final = 1024
@@ -41,13 +41,13 @@ class Holding(MemoryBroker):
             self.reached.set()
             await self.go.wait()
 
-    async def subscribe(self, target: str, name: str, history: History | None = None) -> None:
+    async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
         if target == "room":
             await self.stop("subscribe")
             self.subscribed.add(name)
         await super().subscribe(target, name, history)
 
-    async def unsubscribe(self, target: str, name: str) -> None:
+    async def unsubscribe(self, target: Target, name: str) -> None:
         await super().unsubscribe(target, name)
         self.subscribed.discard(name)
 

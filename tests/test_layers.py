@@ -52,6 +52,8 @@ LAYERS = [
     "wsrouter.stores",
     "wsrouter.brokers.base",
     "wsrouter.brokers.memory",
+    "wsrouter.brokers.redis.commands",
+    "wsrouter.brokers.redis.store",
     "wsrouter.brokers.redis",
     "wsrouter.brokers",
     "wsrouter.fanout",
@@ -99,6 +101,7 @@ LAYERS = [
     "wsrouter.session",
     "wsrouter.router",
     "wsrouter.in_process",
+    "wsrouter.testing.client",
     "wsrouter.testing",
     "wsrouter",
 ]
@@ -116,7 +119,7 @@ RAW_SOCKET = {
     "wsrouter.handshake",  # hangs up on a client that has left before accept
     "wsrouter.intake",  # reads all that comes in
     "wsrouter.in_process",  # plays the server in tests
-    "wsrouter.testing",  # plays the client in tests
+    "wsrouter.testing.client",  # plays the client in tests
 }
 """The modules that name ASGI events of a WebSocket."""
 

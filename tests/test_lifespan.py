@@ -59,9 +59,9 @@ class CountingBroker(MemoryBroker):
         super().__init__()
         self.events = events
 
-    async def start(self, deliver: Any) -> None:
+    async def start(self, node: str, receiver: Any) -> None:
         self.events.append("hub starts")
-        await super().start(deliver)
+        await super().start(node, receiver)
 
     async def aclose(self) -> None:
         self.events.append("hub stops")

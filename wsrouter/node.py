@@ -1,10 +1,11 @@
 """This process's part of a hub: who is here, the link to the broker, and what it delivers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from secrets import token_urlsafe
 
 from wsrouter.attendance import Attendance
-from wsrouter.brokers.base import Broker, Publication
+from wsrouter.brokers.base import Broker, Entry, Publication, Target
 from wsrouter.connection import Connection
 from wsrouter.departures import Departures
 from wsrouter.errors import ConfigurationError
@@ -15,7 +16,7 @@ from wsrouter.members import Meta, device_of
 from wsrouter.replay import for_member, prepared, replay, run_of, skipped
 from wsrouter.rooms import Rooms
 from wsrouter.rules import RoomOptions
-from wsrouter.subscriptions import Subscriptions, Target
+from wsrouter.subscriptions import Subscriptions
 from wsrouter.writer import Tally
 
 
@@ -28,6 +29,7 @@ class Node:
     """
 
     def __init__(self, broker: Broker, options: Callable[[str], RoomOptions]) -> None:
+        self.id = token_urlsafe(9)
         self.connections: dict[str, Connection] = {}
         """Those that were accepted, by id."""
         self.users: Rooms[Connection] = Rooms()
@@ -52,7 +54,7 @@ class Node:
         """Start, if nobody did yet."""
         async with self._lock():
             if not self._started:
-                await self._broker.start(self._deliver)
+                await self._broker.start(self.id, self)
                 self._started = True
             self._entered += 1
 
@@ -85,7 +87,7 @@ class Node:
         self.check_started()
         async with self._lock():
             if not self._started:
-                await self._broker.start(self._deliver)
+                await self._broker.start(self.id, self)
                 self._started = True
 
     async def publish(self, publication: Publication) -> None:
@@ -204,11 +206,13 @@ class Node:
             connection = newcomer.connection
             self.cork.send(run_of((for_member(each, connection) for each in missed), newcomer.room), [connection])
 
-    def _deliver(self, publication: Publication) -> None:
+    def deliver(self, publication: Publication) -> None:
+        """Hand a publication to the connections of this process that it is for."""
         self.published += 1
         if publication.target == "disconnect":
             for connection in self.users.members(publication.name):
-                connection.turn_away(publication.code, publication.type)
+                if not publication.only or connection.id in publication.only:
+                    connection.turn_away(publication.code, publication.type)
         elif publication.target == "user":
             self._deliver_to_user(publication)
         else:
@@ -237,6 +241,15 @@ class Node:
         if publication.offset is not None and excluded:
             skips = run_of([skipped(publication)], publication.name)
             self.cork.send(skips, [each for each in excluded if each in room.members])
+
+    def lost(self, names: Collection[tuple[Target, str]]) -> None:
+        """Take notice that publications to these names may be missing."""
+
+    def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
+        """Take entries of other nodes."""
+
+    def departed(self, node: str) -> None:
+        """Take notice that another node is gone."""
 
     def _settle(self) -> None:
         """Belong to the running event loop; what one that has ended did not write any more is forgotten."""

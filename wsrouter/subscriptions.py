@@ -1,12 +1,9 @@
 """What this process gets from the broker: a name is subscribed to while somebody needs it."""
 
 import asyncio
-from typing import Literal, TypeAlias
 
-from wsrouter.brokers.base import Broker
+from wsrouter.brokers.base import Broker, Target
 from wsrouter.history import History
-
-Target: TypeAlias = Literal["room", "user"]
 
 
 class _Subscription:

@@ -1,6 +1,6 @@
 """What carries publications between processes."""
 
-from wsrouter.brokers.base import Broker, Publication
+from wsrouter.brokers.base import Broker, Entry, Link, Publication, Receiver, Slot
 from wsrouter.brokers.memory import MemoryBroker
 
-__all__ = ["Broker", "MemoryBroker", "Publication"]
+__all__ = ["Broker", "Entry", "Link", "MemoryBroker", "Publication", "Receiver", "Slot"]

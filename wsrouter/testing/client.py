@@ -1,13 +1,4 @@
-"""Testing handlers in process: over ASGI, without sockets, every wait with a deadline.
-
-    async with WebSocketTestClient(app) as client:
-        async with client.connect("/ws/chat/1") as ws:
-            await ws.send(Say(text="hi"))
-            said = await ws.receive(Said)
-
-It shows what the application sends. What a server or a browser makes of it (a refused handshake, a lost
-connection) is tested over a real server.
-"""
+"""A client that plays in process."""
 
 import asyncio
 import json
@@ -25,8 +16,6 @@ from wsrouter.codecs import Frame, Id, JSONCodec, dump
 from wsrouter.frames import CloseInfo
 from wsrouter.in_process import Lifespan, Run, websocket_scope
 from wsrouter.messages import Message
-
-__all__ = ["Denied", "TestConnection", "Unexpected", "WebSocketTestClient"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 TIMEOUT: Final = 1.0

@@ -1,0 +1,10 @@
+"""What wsrouter does with Redis. It needs redis-py: ``pip install wsrouter-fastapi[redis]``."""
+
+from importlib.util import find_spec
+
+if find_spec("redis") is None:
+    raise ImportError("wsrouter.brokers.redis needs the package redis: pip install wsrouter-fastapi[redis]")
+
+from wsrouter.brokers.redis.store import RedisStore  # what it imports may be missing
+
+__all__ = ["RedisStore"]
