@@ -46,6 +46,7 @@ class Socket:
         self._waiting = 0
         self._seconds = seconds
         self._resumed: Callable[[], object] | None = None
+        self._paused: Callable[[], object] | None = None
 
     def open(self) -> None:
         """Begin to take what is written, as after accept."""
@@ -60,16 +61,18 @@ class Socket:
         self.writes.append(data)
         self._waiting += len(data)
         if self._capacity is not None and self._waiting >= self._capacity:
-            self.paused = True
+            self.pause()
         while perf_counter() < until:
             pass
 
-    def attach(self, resumed: Callable[[], object]) -> None:
-        self._resumed = resumed
+    def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
+        self._resumed, self._paused = resumed, paused
 
     def pause(self) -> None:
         """Read nothing any more."""
         self.paused = True
+        if self._paused is not None:
+            self._paused()
 
     def take(self) -> None:
         """Read all that waits, as a client that reads again."""
@@ -89,11 +92,11 @@ class Socket:
         # As of a real one: there is nothing to close before accept.
         if self.closed is None and self.accepted:
             self.closed = code, reason
-            self.paused = True
+            self.pause()
 
     def abort(self) -> None:
         self.aborted = True
-        self.paused = True
+        self.pause()
 
     def frames(self) -> list[WireFrame]:
         """Return the frames as they are on the wire."""

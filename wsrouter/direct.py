@@ -39,7 +39,7 @@ class DirectConnection(Connection):
 
     async def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
         await super().accept(subprotocol, headers)
-        self._transport.attach(self._resumed)
+        self._transport.attach(self._resumed, self._paused)
         self._attached = True
         self._resumed()
 
@@ -59,6 +59,8 @@ class DirectConnection(Connection):
         except ValueError as exc:
             self.unwritable(exc)
             return
+        if self.shared.lone is not None:
+            self._take_along()
         if self.cork:
             self._flush(data)
         elif transport.paused or self._outbox:
@@ -78,6 +80,7 @@ class DirectConnection(Connection):
         if self._outbox is not None and self._outbox.full:
             self.too_slow()
         else:
+            self._take_along()
             self._flush(self._transport.frame(frame))
 
     def flush(self) -> bool:
@@ -112,6 +115,7 @@ class DirectConnection(Connection):
     async def aclose(self) -> None:
         if self.closed is None:
             self.closed = CloseInfo(1006, by="server")
+        self.straight = None
         if self._outbox:
             self._discard()
             self._transport.abort()
@@ -165,6 +169,9 @@ class DirectConnection(Connection):
         self._deadline = None
         self.too_slow()
 
+    def _paused(self) -> None:
+        self.straight = None
+
     def _resumed(self) -> None:
         """Write what waits, as much as the transport takes."""
         outbox, transport = self._outbox, self._transport
@@ -189,6 +196,8 @@ class DirectConnection(Connection):
             if not outbox.full:
                 self._release_senders()
             return
+        if self.closed is None and not transport.paused:
+            self.straight = transport.write
         self._release_senders()
         self._all_drained()
         if self._close is not None:

@@ -95,9 +95,9 @@ class Hub:
             users=len(node.users),
             published=node.published,
             delivered=node.delivered,
-            dropped=node.tally.dropped,
-            superseded=node.tally.superseded,
-            slow=node.tally.slow,
+            dropped=node.shared.dropped,
+            superseded=node.shared.superseded,
+            slow=node.shared.slow,
         )
 
     def options(self, room: str) -> RoomOptions:

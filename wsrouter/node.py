@@ -17,7 +17,7 @@ from wsrouter.replay import for_member, prepared, replay, run_of, skipped
 from wsrouter.rooms import Rooms
 from wsrouter.rules import RoomOptions
 from wsrouter.subscriptions import Subscriptions
-from wsrouter.writer import Tally
+from wsrouter.writer import Shared
 
 
 class Node:
@@ -35,8 +35,8 @@ class Node:
         self.users: Rooms[Connection] = Rooms()
         self.rooms: Rooms[Connection] = Rooms()
         self.joining = Joining()
-        self.cork = Cork()
-        self.tally = Tally()
+        self.shared = Shared()
+        self.cork = Cork(self.shared)
         self.departures = Departures()
         self.published = 0
         self.delivered = 0
@@ -133,7 +133,7 @@ class Node:
         await self.start()
         self._settle()
         self.connections[connection.id] = connection
-        connection.tally = self.tally
+        connection.shared = self.shared
         await self.recognise(connection)
 
     def exit(self, connection: Connection) -> Sequence[tuple[Target, str]]:
@@ -257,7 +257,7 @@ class Node:
         if self._loop is not loop:
             self._loop = loop
             self.attendance.aclose()
-            self.cork = Cork()
+            self.cork = Cork(self.shared)
             self.attendance = Attendance(self.rooms, self.cork, self.attendance.options)
 
     def _lock(self) -> asyncio.Lock:

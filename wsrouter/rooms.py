@@ -20,9 +20,11 @@ class Room(Generic[MemberT]):
 
     def end_run(self) -> None:
         """See to it that nothing is added to what waits: the next publication has other recipients."""
-        if self.run is not None:
-            self.run.open = False
-            self.run = None
+        run, self.run = self.run, None
+        if run is not None:
+            run.open = False
+            if run.recipients is self.members:
+                run.recipients = self.members.copy()
 
 
 class Rooms(Generic[MemberT]):

@@ -1,7 +1,7 @@
 """Publications on their way to many connections: encoded once, framed once, joined once."""
 
-from collections.abc import Hashable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from starlette.types import Message as Event
 
@@ -50,7 +50,20 @@ class Run:
         compress: whether connections that negotiated it get them compressed.
     """
 
-    __slots__ = ("_events", "_frames", "_wire", "compress", "holders", "open", "overflow", "prepared", "room", "size")
+    __slots__ = (
+        "_events",
+        "_frames",
+        "_wire",
+        "compress",
+        "holders",
+        "open",
+        "overflow",
+        "prepared",
+        "recipients",
+        "room",
+        "served",
+        "size",
+    )
 
     def __init__(self, room: str | None, overflow: Overflow, compress: bool = False) -> None:
         self.room = room
@@ -59,6 +72,10 @@ class Run:
         self.open = True
         """Whether publications may still be added: it is the last thing that each of its holders waits for."""
         self.holders = 0
+        self.recipients: Mapping[Any, None] = {}
+        """While it waits for all of them at once, and not on the cork of each: who gets it."""
+        self.served: set[Any] = set()
+        """Those of them who have it already."""
         self.prepared: list[Prepared] = []
         self.size = 0
         self._frames: dict[tuple[Codec, int | None], Sequence[bytes]] = {}

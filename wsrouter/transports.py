@@ -43,8 +43,11 @@ class DirectTransport(Protocol):
     A frame that one connection may read compressed, without context takeover, another with at least as many
     bits may read too. An uncompressed frame is legal either way."""
 
-    def attach(self, resumed: Callable[[], object]) -> None:
-        """Have ``resumed`` called whenever `paused` becomes false again. Called once, after accept."""
+    def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
+        """Have ``resumed`` called whenever `paused` becomes false again, and ``paused`` when it becomes true.
+
+        Called once, after accept.
+        """
 
     def frame(self, frame: Frame) -> bytes:
         """Return one frame as it goes onto this connection's wire, compressed if that was negotiated and pays.

@@ -26,19 +26,21 @@ TURN_SENDS: Final = 256
 """After so many sends that the server took at once, whoever sends gives the loop back."""
 
 
-class Tally:
-    """What the policies of full outboxes did, counted for all connections of a hub."""
+class Shared:
+    """What the connections of a hub have in common: what waits for many of them, and what their outboxes did."""
 
-    __slots__ = ("dropped", "slow", "superseded")
+    __slots__ = ("dropped", "lone", "slow", "superseded")
 
     def __init__(self) -> None:
+        self.lone: Run | None = None
+        """The one run that waits for all its `Run.recipients` at once; who sends something else takes it along."""
         self.dropped = 0
         self.superseded = 0
         self.slow = 0
 
 
-_NOBODY: Final = Tally()
-"""Counts for connections that no hub has taken up yet."""
+_NOBODY: Final = Shared()
+"""For connections that no hub has taken up yet."""
 
 
 class Writer(ABC):
@@ -62,7 +64,8 @@ class Writer(ABC):
         "cork",
         "limits",
         "on_close",
-        "tally",
+        "shared",
+        "straight",
         "turned_away",
     )
 
@@ -76,7 +79,9 @@ class Writer(ABC):
         """How it is to be denied, although no guard did: somebody ended it before it was accepted."""
         self.cork: list[Run] = []
         """Publications of this iteration of the event loop; `flush` sends them on."""
-        self.tally = _NOBODY
+        self.straight: Callable[[bytes], object] | None = None
+        """Writes bytes of the wire at once, while nothing waits on a connection that keeps up."""
+        self.shared = _NOBODY
         self._send = send
         self._accepted = False
         self._sends = 0
@@ -114,11 +119,13 @@ class Writer(ABC):
         if self.closed is None and not self._accepted:
             raise RuntimeError("The connection is not accepted yet: raise Deny to turn it away")
         if not discard:
+            self._take_along()
             self.flush()
         if self.closed is not None:
             return
         reason = cut_reason(reason)
         self.closed = CloseInfo(code, reason, "server")
+        self.straight = None
         if discard:
             self._discard()
         self._release_senders()
@@ -140,6 +147,7 @@ class Writer(ABC):
         """Note that the client has left: nothing can be sent any more."""
         if self.closed is None or self.closed is LOST:
             self.closed = close
+        self.straight = None
         self._discard()
         self._release_senders()
 
@@ -154,6 +162,14 @@ class Writer(ABC):
     @abstractmethod
     def _send_close(self, code: int, reason: str) -> None:
         """Send the close frame when what is queued before it is sent."""
+
+    def _take_along(self) -> None:
+        """Put what waits for this connection among others on its own cork, before what it is sent next."""
+        run = self.shared.lone
+        if run is not None and self in run.recipients and self not in run.served:
+            run.served.add(self)
+            run.open = False
+            self.cork.append(run)
 
     def _discard(self) -> None:
         self.cork.clear()
@@ -180,7 +196,7 @@ class Writer(ABC):
     def too_slow(self) -> None:
         """Give up a client that does not read."""
         if self.closed is None:
-            self.tally.slow += 1
+            self.shared.slow += 1
             self.start_close(SLOW_CONSUMER, "slow consumer", discard=True)
 
     def _queue(self, item: Any, size: int) -> Outbox[Any]:
@@ -200,8 +216,8 @@ class Writer(ABC):
             self.too_slow()
             return False
         if offered.dropped or offered.superseded:
-            self.tally.dropped += offered.dropped
-            self.tally.superseded += offered.superseded
+            self.shared.dropped += offered.dropped
+            self.shared.superseded += offered.superseded
         return True
 
     def _gap(self, gap: Gap) -> Frame:

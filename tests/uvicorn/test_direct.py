@@ -51,7 +51,7 @@ def test_it_pauses_above_64_kib_and_resumes(run: Run, tls: Certificate | None) -
         async with stalled(tls) as each:
             transport = each.app.direct
             resumed = asyncio.Event()
-            transport.attach(resumed.set)
+            transport.attach(resumed.set, lambda: None)
             assert (transport.paused, transport.buffered()) == (False, 0)
             count = fill(transport, CHUNK)
             assert 65_536 < transport.buffered() < 65_536 + 2 * len(CHUNK)

@@ -35,6 +35,7 @@ class Sender(asyncio.Protocol):
         self._sending = False
         self._deflate: PerMessageDeflate | None = None
         self._resumed: Callable[[], object] | None = None
+        self._paused: Callable[[], object] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._pings: list[bytes] = []
         """Payloads of those that are not answered yet."""
@@ -45,7 +46,7 @@ class Sender(asyncio.Protocol):
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
 
     def pause_writing(self) -> None:
-        self.paused = True
+        self._pause()
 
     def resume_writing(self) -> None:
         if not self._sending:
@@ -57,9 +58,9 @@ class Sender(asyncio.Protocol):
             if self._resumed is not None:
                 self._resumed()
 
-    def attach(self, resumed: Callable[[], object]) -> None:
+    def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
         if self._sending:
-            self._resumed = resumed
+            self._resumed, self._paused = resumed, paused
 
     def frame(self, frame: Frame) -> bytes:
         if self._deflate is None or len(frame) < COMPRESSED_FROM:
@@ -80,11 +81,16 @@ class Sender(asyncio.Protocol):
 
     def _stop_sending(self) -> None:
         self._sending = False
-        self.paused = True
+        self._pause()
         self.write = _drop
-        self._resumed = None  # or what was sent and who sent it would keep each other
+        self._resumed = self._paused = None  # or what was sent and who sent it would keep each other
         self._pings.clear()
         self._wake_senders()
+
+    def _pause(self) -> None:
+        self.paused = True
+        if self._paused is not None:
+            self._paused()
 
     async def _drain(self) -> None:
         """Return when more may be written, or nothing ever will be."""
