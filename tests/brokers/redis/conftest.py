@@ -1,0 +1,37 @@
+"""Brokers on every Redis that there is."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from tests.brokers.redis.nodes import NodeOf, Open, open_node
+from tests.redis_server import RedisServer, executables, serve_redis
+
+SERVERS = executables()
+
+
+@pytest.fixture(scope="module", params=SERVERS.values(), ids=list(SERVERS))
+def redis_server(request: pytest.FixtureRequest) -> Generator[RedisServer]:
+    """A server that the tests of a module share."""
+    with serve_redis(request.param) as server:
+        yield server
+
+
+@pytest.fixture(params=SERVERS.values(), ids=list(SERVERS))
+def own_server(request: pytest.FixtureRequest) -> Generator[RedisServer]:
+    """A server of the test's own, which it may kill."""
+    with serve_redis(request.param) as server:
+        yield server
+
+
+@pytest.fixture
+async def opened() -> AsyncGenerator[Open]:
+    """Opens nodes, and closes them at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        async def enter(server: RedisServer, **options: Any) -> NodeOf:
+            return await stack.enter_async_context(open_node(server, **options))
+
+        yield enter

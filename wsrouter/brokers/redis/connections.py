@@ -1,0 +1,126 @@
+"""Connections to Redis as redis-py opens them, each with one owner, and what is written to them."""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any, Protocol, TypeAlias, cast
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from wsrouter.errors import ConfigurationError
+
+Part: TypeAlias = bytes | str | int
+"""What a command is made of."""
+
+
+class Connection(Protocol):
+    """What is used of a connection of redis-py."""
+
+    async def connect(self) -> None:
+        """Connect and sign in."""
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        """Close it."""
+
+    async def send_packed_command(self, command: bytes, check_health: bool = True) -> None:
+        """Write commands."""
+
+    async def read_response(self, *, timeout: float | None = None, disconnect_on_error: bool = True) -> Any:
+        """Return the next reply."""
+
+
+class Connector:
+    """Opens connections, with the options that the user gave and those that we need.
+
+    Args:
+        connection_class: class of redis-py: over TCP, TLS, a Unix socket, by Sentinel.
+        options: what its constructor takes.
+        timeout: seconds for opening one.
+    """
+
+    def __init__(self, connection_class: Any, options: Mapping[str, Any], timeout: float) -> None:
+        # Notices of maintenance come by RESP3, and what handles them belongs to the user's pool.
+        ours = {
+            name: value
+            for name, value in options.items()
+            if not name.startswith(("maint", "orig_", "oss_cluster_")) and name != "parser_class"
+        }
+        self._class = connection_class
+        self._options: dict[str, Any] = {
+            **ours,
+            "protocol": 2,
+            "decode_responses": False,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            "retry_on_timeout": False,
+            "health_check_interval": 0,
+            "socket_timeout": None,
+            "socket_connect_timeout": timeout,
+        }
+
+    @classmethod
+    def of_url(cls, url: str, timeout: float) -> "Connector":
+        """Return what connects to an address.
+
+        Raises:
+            ConfigurationError: it is none that redis-py takes.
+        """
+        try:
+            # redis-py leaves the options of a pool, and what it holds, untyped.
+            pool = cast(Any, ConnectionPool).from_url(url)
+        except ValueError:
+            raise ConfigurationError("The address of Redis: expected one such as 'redis://127.0.0.1:6379/0'") from None
+        return cls(pool.connection_class, pool.connection_kwargs, timeout)
+
+    @classmethod
+    def of_client(cls, client: Redis, timeout: float) -> "Connector":
+        """Return what connects as a client does, which itself is not used."""
+        pool = cast(Any, client).connection_pool
+        return cls(pool.connection_class, pool.connection_kwargs, timeout)
+
+    def new(self) -> Connection:
+        """Return a connection that is to be opened."""
+        connection: Connection = self._class(**self._options)
+        return connection
+
+    @property
+    def database(self) -> int:
+        """Number of the database."""
+        return int(self._options.get("db") or 0)
+
+    @property
+    def address(self) -> str:
+        """Where it connects to, for the log."""
+        options = self._options
+        if "path" in options:
+            return str(options["path"])
+        pool = options.get("connection_pool")
+        if pool is not None:
+            return f"the master {pool.service_name!r}"
+        return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+def pack(*parts: Part) -> bytes:
+    """Return a command as it is written (RESP, an array of bulk strings)."""
+    written = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        written.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(written)
+
+
+async def ask(connection: Connection, *commands: bytes) -> list[Any]:
+    """Return the replies to some commands on a connection that nobody else uses.
+
+    Raises:
+        RedisError: the first refusal, or the loss of the connection.
+    """
+    await connection.send_packed_command(b"".join(commands))
+    return [await connection.read_response(timeout=inf) for _ in commands]
+
+
+def info(reply: bytes) -> dict[str, str]:
+    """Return what ``INFO`` said."""
+    lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

@@ -1,0 +1,180 @@
+"""What Redis publishes: a connection of its own that is subscribed to channels, and again after every loss."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from redis.exceptions import ResponseError
+
+from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
+from wsrouter.brokers.redis.lines import Line
+from wsrouter.brokers.redis.publisher import run_of
+from wsrouter.errors import BrokerError
+
+_MOST_TOGETHER: Final = 512
+"""Channels in one command."""
+
+T = TypeVar("T")
+
+
+class _Request(Generic[T]):
+    """A channel that is to be subscribed to, or not any more."""
+
+    __slots__ = ("channel", "done", "regains", "subscribes")
+
+    def __init__(
+        self, channel: bytes, *, subscribes: bool, done: "asyncio.Future[None] | None" = None, regains: bool = False
+    ) -> None:
+        self.channel = channel
+        self.subscribes = subscribes
+        self.done = done
+        self.regains = regains
+        """Whether the connection before was subscribed to it."""
+
+
+class Reader(Line, Generic[T]):
+    """Subscribes to channels, each of which stands for something.
+
+    Args:
+        connector: opens connections.
+        timeout: seconds for one command.
+        changed: called when it is up, and when it is down.
+        deliver: called with what a channel stands for and what was published to it.
+        regained: called with what channels stand for that were lost and are subscribed to again, before anything is
+            delivered that came after that.
+        sharded: whether channels belong to slots of a cluster.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        timeout: float,
+        changed: Callable[[], None],
+        deliver: Callable[[T, bytes], None],
+        regained: Callable[[Sequence[T]], None],
+        *,
+        sharded: bool = False,
+    ) -> None:
+        super().__init__("reader", connector, timeout, changed)
+        self.channels: dict[bytes, T] = {}
+        """What each channel stands for."""
+        self._deliver = deliver
+        self._tell_regained = regained
+        self._prefix = b"s" if sharded else b""
+        self._asked: deque[_Request[T]] = deque()
+        self._under_way: deque[list[_Request[T]]] = deque()
+        self._regained: list[T] = []
+
+    async def subscribe(self, channel: bytes, subject: T) -> None:
+        """Subscribe to a channel, and see it confirmed.
+
+        Raises:
+            BrokerError: Redis is down, did not answer in time, or refused.
+        """
+        if self._broken is None:
+            raise BrokerError(f"Redis at {self._connector.address} is down: {self.reason}")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.channels[channel] = subject
+        self._ask([_Request(channel, subscribes=True, done=done)])
+        asked_at = self.read_at
+        try:
+            async with asyncio.timeout(self._timeout):
+                await done
+        except TimeoutError:
+            self.unsubscribe(channel)
+            if self.read_at == asked_at:
+                self.break_off(f"no answer within {self._timeout:g} s")
+            raise BrokerError(f"Redis at {self._connector.address} did not confirm a subscription in time") from None
+        except BaseException:
+            self.unsubscribe(channel)
+            raise
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Be subscribed to a channel no longer; nothing happens if it is not."""
+        if self.channels.pop(channel, None) is not None and self._broken is not None:
+            self._ask([_Request(channel, subscribes=False)])
+
+    async def _greet(self, connection: Connection) -> None:
+        server, replication = await ask(connection, pack("INFO", "server"), pack("INFO", "replication"))
+        self.run = run_of(info(server) | info(replication))
+
+    def _opened(self) -> None:
+        if self.channels:
+            self._ask([_Request(channel, subscribes=True, regains=True) for channel in self.channels])
+        else:
+            self._came_up()
+
+    def _ask(self, requests: Iterable[_Request[T]]) -> None:
+        self._asked.extend(requests)
+        self._write_more()
+
+    def _outgoing(self) -> bytes:
+        commands: list[bytes] = []
+        while self._asked:
+            together = [self._asked.popleft()]
+            subscribes = together[0].subscribes
+            while self._asked and self._asked[0].subscribes is subscribes and len(together) < _MOST_TOGETHER:
+                together.append(self._asked.popleft())
+            self._under_way.append(together[::-1])
+            verb = b"subscribe" if subscribes else b"unsubscribe"
+            commands.append(pack(self._prefix + verb, *(each.channel for each in together)))
+        return b"".join(commands)
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, ResponseError):
+            self._refused(reply)
+            return
+        kind, channel, payload = reply
+        if kind.endswith(b"message"):
+            subject = self.channels.get(channel)
+            if subject is not None:
+                if self._regained:
+                    self._tell()
+                self._deliver(subject, payload)
+        else:
+            self._confirmed(channel)
+
+    def _confirmed(self, channel: bytes) -> None:
+        requests = self._under_way[0] if self._under_way else []
+        if not requests or requests[-1].channel != channel:
+            self.break_off("it confirmed what was not asked for")
+            return
+        request = requests.pop()
+        if request.done is not None and not request.done.done():
+            request.done.set_result(None)
+        if request.regains and channel in self.channels:
+            self._regained.append(self.channels[channel])
+        if not requests:
+            self._under_way.popleft()
+            self._tell()
+            if not self._under_way and not self._asked and not self.up:
+                self._came_up()
+
+    def _tell(self) -> None:
+        regained, self._regained = self._regained, []
+        if regained:
+            self._tell_regained(regained)
+
+    def _refused(self, reply: ResponseError) -> None:
+        for request in self._under_way.popleft():
+            if request.done is None:
+                self.break_off(reply)  # without this channel it is of no use
+            elif not request.done.done():
+                request.done.set_exception(BrokerError(f"Redis refused: {reply}"))
+
+    def _lost(self) -> None:
+        requests = [*self._asked, *(request for together in self._under_way for request in together)]
+        self._asked.clear()
+        self._under_way.clear()
+        self._regained.clear()
+        for request in requests:
+            if request.done is not None and not request.done.done():
+                self.channels.pop(request.channel, None)
+                request.done.set_exception(BrokerError(f"Redis at {self._connector.address}: {self.reason}"))
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        self.up, self.reason = False, "it is closed"
+        self._lost()
+        self.channels.clear()
