@@ -192,7 +192,8 @@ class Broker(ABC):
     async def publish(self, publication: Publication, history: History | None = None) -> None:
         """Hand a publication to every node that subscribed to its target and name.
 
-        A ``disconnect`` goes to those who subscribed to the user, and for a minute to those who subscribe later.
+        A ``disconnect`` goes to those who subscribed to the user, and for a minute to those who subscribe later. One
+        does not take the place of another.
 
         Args:
             publication: what to hand over.
@@ -209,8 +210,8 @@ class Broker(ABC):
     async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
         """Begin to get what is published to a room or a user; called once before the first member.
 
-        When it returns, nothing that is published from then on is missed. A room with history keeps its stream while
-        any node is subscribed.
+        When it returns, nothing that is published from then on is missed, and what is kept of a ``disconnect`` was
+        delivered, oldest first. A room with history keeps its stream while any node is subscribed.
 
         Raises:
             BrokerError: it is not subscribed.
@@ -224,7 +225,8 @@ class Broker(ABC):
     async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
         """Return what is missed by who stands at ``since``: everything up to now, or nothing.
 
-        Called after `subscribe` returned, so that what is not in it is delivered.
+        Called after `subscribe` returned, so that what is not in it is delivered. Who missed more than 300
+        publications gets nothing.
 
         Raises:
             BrokerError: it is not known.
@@ -276,9 +278,13 @@ class Broker(ABC):
             replace: take that of the oldest holder if none is free.
 
         Raises:
-            BrokerError: it is not known whether there was one; none is held.
+            BrokerError: it is not known whether there was one; none is held. One that was given all the same is given
+                back as soon as the server can be reached.
         """
 
     @abstractmethod
     async def release(self, name: str, holder: str) -> None:
-        """Give a slot back; nothing happens if it is not held. It does not raise."""
+        """Give a slot back, now or as soon as the server can be reached; nothing happens if it is not held.
+
+        It does not raise.
+        """
