@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.redis.nodes import NodeOf, Open, open_node
+from tests.brokers.redis.nodes import HasUrl, NodeOf, Open, open_node
 from tests.redis_server import RedisServer, executables, serve_redis
 
 SERVERS = executables()
@@ -31,7 +31,7 @@ async def opened() -> AsyncGenerator[Open]:
     """Opens nodes, and closes them at the end of the test."""
     async with AsyncExitStack() as stack:
 
-        async def enter(server: RedisServer, **options: Any) -> NodeOf:
+        async def enter(server: HasUrl, **options: Any) -> NodeOf:
             return await stack.enter_async_context(open_node(server, **options))
 
         yield enter

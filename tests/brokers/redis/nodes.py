@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final, Protocol
 
-from tests.redis_server import RedisServer
 from wsrouter.brokers.base import Entry, Publication, Target
 from wsrouter.brokers.redis import RedisBroker
 
@@ -54,14 +53,21 @@ class NodeOf:
         return any((target, name) in names for names in self.losses)
 
 
+class HasUrl(Protocol):
+    """A server, or what stands before it."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Open(Protocol):
     """Opens a node."""
 
-    async def __call__(self, server: RedisServer, **options: Any) -> NodeOf: ...
+    async def __call__(self, server: HasUrl, **options: Any) -> NodeOf: ...
 
 
 @asynccontextmanager
-async def open_node(server: RedisServer, **options: Any) -> AsyncGenerator[NodeOf]:
+async def open_node(server: HasUrl, **options: Any) -> AsyncGenerator[NodeOf]:
     """Open a node on a server, with options of `RedisBroker`."""
     node = NodeOf(RedisBroker(server.url, **options), f"node-{next(_numbers)}")
     await node.broker.start(node.id, node)

@@ -2,26 +2,17 @@
 
 import re
 from collections.abc import Sequence
-from math import ceil
-from secrets import token_urlsafe
 from time import monotonic
 from typing import Final
 
 from redis.asyncio import Redis
 
 from wsrouter.brokers.base import Broker, Entry, Link, Publication, Receiver, Slot, Target
-from wsrouter.brokers.redis.connections import Connector, pack
-from wsrouter.brokers.redis.link import Link as ServerLink
+from wsrouter.brokers.redis.connections import Connector
 from wsrouter.brokers.redis.names import Names
-from wsrouter.brokers.redis.payloads import Payloads
-from wsrouter.brokers.redis.scripts import Scripts
-from wsrouter.brokers.redis.streams import RedisStreams
-from wsrouter.brokers.redis.subscriptions import MOST_ORDERS, Incoming, Subscription
+from wsrouter.brokers.redis.node import RedisNode, Times
 from wsrouter.errors import BrokerError, ConfigurationError
 from wsrouter.history import History, Position, Recovery
-
-_ORDERS_KEPT: Final = 60.0
-"""Seconds that an order to disconnect a user is kept for nodes that subscribe to the user later."""
 
 _NODE: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 
@@ -69,27 +60,36 @@ class RedisBroker(Broker):
             assert client is not None
             self._connector = Connector.of_client(client, timeout)
         self._names = Names(prefix, self._connector.database)
-        self._timeout = timeout
-        self._running: _Running | None = None
+        self._times = Times(timeout, ttl, heartbeat, grace)
+        self._node: RedisNode | None = None
 
     async def start(self, node: str, receiver: Receiver) -> None:
-        if self._running is not None:
+        if self._node is not None:
             raise ConfigurationError("this RedisBroker serves another hub already: every hub needs one of its own")
         if not _NODE.fullmatch(node):
             raise ConfigurationError(f"start(node={node!r}): expected at most 32 letters, digits, '-' and '_'")
-        self._running = _Running(self._connector, self._names, self._timeout, node, receiver)
-        await self._running.link.open()
+        self._node = RedisNode(node, receiver, self._connector, self._names, self._times)
+        await self._node.open()
 
     async def aclose(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            await running.link.aclose()
+        node, self._node = self._node, None
+        if node is not None:
+            await node.aclose()
 
     def link(self) -> Link:
-        if self._running is None:
+        if self._node is None:
             return Link("down")
-        link = self._running.link
-        return Link("up" if link.up else "down", monotonic() - link.since, gaps=self._running.incoming.gaps)
+        now = monotonic()
+        links = self._node.servers.links
+        up = [link for link in links if link.up]
+        beats = [link.beaten_at for link in links if link.beaten_at is not None]
+        return Link(
+            "up" if len(up) == len(links) else "down",
+            now - max((link.since for link in links if link.up is (len(up) == len(links))), default=now),
+            now - min(beats) if len(beats) == len(links) else None,
+            max((link.lag for link in links if link.lag is not None), default=None),
+            self._node.incoming.gaps,
+        )
 
     async def publish(self, publication: Publication, history: History | None = None) -> None:
         await self._started().publish(publication, history)
@@ -98,97 +98,29 @@ class RedisBroker(Broker):
         await self._started().subscribe(target, name, history)
 
     async def unsubscribe(self, target: Target, name: str) -> None:
-        if self._running is not None:
-            self._running.unsubscribe(target, name)
+        if self._node is not None:
+            self._node.unsubscribe(target, name)
 
     async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
-        running = self._started()
-        return await running.streams.recover(running.link.publisher, room, history, since)
+        return await self._started().streams.recover(room, history, since)
 
     async def announce(self, room: str, entries: Sequence[Entry]) -> Sequence[str]:
-        raise NotImplementedError
+        return await self._started().presence.announce(room, entries)
 
     async def withdraw(self, room: str, refs: Sequence[str]) -> None:
-        raise NotImplementedError
+        await self._started().presence.withdraw(room, refs)
 
     async def entries(self, room: str) -> Sequence[Entry]:
-        raise NotImplementedError
+        return await self._started().presence.entries(room)
 
     async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
-        raise NotImplementedError
+        return await self._started().slots.acquire(name, holder, most, replace=replace)
 
     async def release(self, name: str, holder: str) -> None:
-        raise NotImplementedError
+        if self._node is not None:
+            await self._node.slots.release(name, holder)
 
-    def _started(self) -> "_Running":
-        if self._running is None:
+    def _started(self) -> RedisNode:
+        if self._node is None:
             raise BrokerError("this RedisBroker was not started, or is closed")
-        return self._running
-
-
-class _Running:
-    """What a broker has while it serves a node."""
-
-    def __init__(self, connector: Connector, names: Names, timeout: float, node: str, receiver: Receiver) -> None:
-        self._names = names
-        self._receiver = receiver
-        self._scripts = Scripts()
-        self._payloads = Payloads(node)
-        self.incoming = Incoming(self._payloads, receiver)
-        self.streams = RedisStreams(names, self._payloads, self._scripts, self.incoming, timeout)
-        self.link: ServerLink[Subscription] = ServerLink(
-            connector, timeout, self._scripts, self.incoming.take, self._regained, self._came_back
-        )
-
-    async def publish(self, publication: Publication, history: History | None) -> None:
-        publisher = self.link.publisher
-        if publication.target == "disconnect":
-            await self._disconnect(publication)
-            return
-        channel = self._names.channel(publication.target, publication.name)
-        subscription = self.link.reader.channels.get(channel)
-        if history is not None and publication.target == "room":
-            await self.streams.publish(publisher, channel, publication, history, subscription)
-            return
-        payload = self._payloads.message(publication)
-        if subscription is not None:
-            self._receiver.deliver(publication)
-        await publisher.call(pack("PUBLISH", channel, payload))
-
-    async def _disconnect(self, order: Publication) -> None:
-        id = token_urlsafe(9)
-        channel = self._names.channel("user", order.name)
-        payload = self._payloads.disconnect(order, id)
-        subscription = self.link.reader.channels.get(channel)
-        if subscription is not None:
-            self.incoming.order(subscription, id, order)
-        keys = [self._names.key("orders", order.name), channel]
-        await self.link.publisher.call(
-            self._scripts.disconnect.call(keys, payload, ceil(_ORDERS_KEPT * 1000), MOST_ORDERS)
-        )
-
-    async def subscribe(self, target: Target, name: str, history: History | None) -> None:
-        channel = self._names.channel(target, name)
-        subscription = Subscription(channel, target, name, history)
-        await self.link.reader.subscribe(channel, subscription)
-        if target == "user":
-            try:
-                await self._take_kept_orders(subscription)
-            except BaseException:
-                self.link.reader.unsubscribe(channel)
-                raise
-
-    def unsubscribe(self, target: Target, name: str) -> None:
-        self.link.reader.unsubscribe(self._names.channel(target, name))
-
-    async def _take_kept_orders(self, subscription: Subscription) -> None:
-        now, entries = await self.link.publisher.call(
-            self._scripts.orders.call([self._names.key("orders", subscription.name)])
-        )
-        self.incoming.kept_orders(subscription, int(now), entries)
-
-    def _regained(self, subscriptions: Sequence[Subscription]) -> None:
-        self.incoming.regained(subscriptions)
-
-    def _came_back(self) -> None:
-        pass
+        return self._node

@@ -26,7 +26,8 @@ class Link(Generic[T]):
         scripts: the scripts that are used.
         deliver: see `Reader`.
         regained: see `Reader`.
-        came_back: called when both are up.
+        changed: called when one of them is up, or down.
+        channel: that is published to for a heartbeat, and what it stands for.
         sharded: whether it is one of a cluster.
     """
 
@@ -37,18 +38,28 @@ class Link(Generic[T]):
         scripts: Scripts,
         deliver: Callable[[T, bytes], None],
         regained: Callable[[Sequence[T]], None],
-        came_back: Callable[[], None],
+        changed: Callable[[], None],
+        channel: tuple[bytes, T],
         *,
         sharded: bool = False,
     ) -> None:
         self.up = False
         self.since = monotonic()
         """When it came up or went down."""
+        self.publish = "SPUBLISH" if sharded else "PUBLISH"
+        """The command that publishes."""
+        self.channel = channel[0]
+        """Where heartbeats are published."""
+        self.beaten_at: float | None = None
+        """When a heartbeat came last."""
+        self.lag: float | None = None
+        """Seconds that it took."""
         self.publisher = Publisher(connector, timeout, self._changed, scripts.all, sharded=sharded)
         self.reader: Reader[T] = Reader(connector, timeout, self._changed, deliver, regained, sharded=sharded)
+        self.reader.channels[self.channel] = channel[1]
         self._address = connector.address
         self._timeout = timeout
-        self._came_back = came_back
+        self._tell_changed = changed
         self._told = False
         self._closed = False
 
@@ -68,6 +79,11 @@ class Link(Generic[T]):
         await self.publisher.aclose()
         self._changed()
 
+    def beaten(self, sent_at: float) -> None:
+        """Take notice that a heartbeat came."""
+        self.beaten_at = monotonic()
+        self.lag = self.beaten_at - sent_at
+
     def _changed(self) -> None:
         up = self.publisher.up and self.reader.up
         if up and self.publisher.run != self.reader.run:  # one is still at the master of before
@@ -82,9 +98,9 @@ class Link(Generic[T]):
             if self._told:
                 self._told = False
                 logger.info("Redis at %s is there again", self._address)
-            self._came_back()
         elif not self._told:
             down = next((line for line in (self.publisher, self.reader) if line.tried.is_set() and not line.up), None)
             if down is not None:
                 self._told = True
                 logger.warning("The %s of Redis at %s is down: %s", down.role, self._address, down.reason)
+        self._tell_changed()

@@ -36,6 +36,8 @@ class Names:
         }
         self.everyone = self._channels["node"] + b"{all}"
         """Channel that all nodes are subscribed to."""
+        self.nodes = self._prefix + b"nodes:{nodes}"
+        """Key of the nodes that are there."""
 
     def channel(self, target: Target, name: str) -> bytes:
         """Return the channel of a room or a user."""

@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
-from wsrouter.brokers.base import Publication, Target
+from wsrouter.brokers.base import Entry, Publication, Target
 from wsrouter.history import Position
+from wsrouter.members import MAX_META_BYTES
 
 _VERSION: Final = b'{"v":1,'
 _SHAPE: Final = ConfigDict(strict=True, extra="forbid")
@@ -73,7 +74,39 @@ class BeatHeader(TypedDict):
     o: _Offset
 
 
-Header: TypeAlias = MessageHeader | DisconnectHeader | HoleHeader | BeatHeader
+@with_config(_SHAPE)
+class PresentHeader(TypedDict):
+    """Of entries of the node that are new or changed. They follow, as a list."""
+
+    v: Literal[1]
+    n: _Node
+    k: Literal["present"]
+
+
+@with_config(_SHAPE)
+class GoneHeader(TypedDict):
+    """Of entries that left. Their refs follow, as a list."""
+
+    v: Literal[1]
+    n: _Node
+    k: Literal["gone"]
+
+
+@with_config(_SHAPE)
+class _Item(TypedDict):
+    """An entry, without the node that it is of."""
+
+    ref: Annotated[str, Field(max_length=64)]
+    user: str
+    meta: Annotated[str, Field(max_length=MAX_META_BYTES)]
+    dropped: bool
+
+
+Header: TypeAlias = MessageHeader | DisconnectHeader | HoleHeader | BeatHeader | PresentHeader | GoneHeader
+_ITEM: Final = TypeAdapter(_Item)
+_ITEMS: Final = TypeAdapter(list[_Item])
+_META: Final = TypeAdapter(dict[str, Any])
+_REFS: Final = TypeAdapter(list[str], config=ConfigDict(strict=True))
 _HEADER: Final[TypeAdapter[Header]] = TypeAdapter(Annotated[Header, Field(discriminator="k")])
 
 
@@ -126,6 +159,14 @@ class Payloads:
         """Return a heartbeat."""
         return self._line({"k": "beat", "o": number}) + b"\n"
 
+    def present(self) -> bytes:
+        """Return what goes before a list of `item`."""
+        return self._line({"k": "present"}) + b"\n"
+
+    def gone(self) -> bytes:
+        """Return what goes before a list of refs."""
+        return self._line({"k": "gone"}) + b"\n"
+
     def _line(self, header: Mapping[str, Any]) -> bytes:
         return self._begin + to_json(header)[1:]
 
@@ -169,6 +210,44 @@ def order_of(header: DisconnectHeader, user: str, age: float = 0.0) -> Publicati
     """Return the order to disconnect a user."""
     only = frozenset(header.get("only", ()))
     return Publication("disconnect", user, header["t"], code=header["c"], only=only, age=age)
+
+
+def item(entry: Entry) -> bytes:
+    """Return an entry as it is published and kept."""
+    return to_json({"ref": entry.ref, "user": entry.user, "meta": entry.meta.decode(), "dropped": entry.dropped})
+
+
+def entries_of(node: str, body: bytes) -> list[Entry]:
+    """Return the entries that a node published.
+
+    Raises:
+        ValueError: they are none.
+    """
+    return [_entry(node, each) for each in _ITEMS.validate_json(body)]
+
+
+def kept_entry(value: bytes) -> tuple[int, Entry]:
+    """Return when an entry was dropped, in milliseconds of the server's clock and 0 if it was not, and the entry.
+
+    Raises:
+        ValueError: it is of another form.
+    """
+    node, since, item = value.split(b" ", 2)
+    return int(since), _entry(node.decode(), _ITEM.validate_json(item))
+
+
+def refs_of(body: bytes) -> list[str]:
+    """Return the refs that left.
+
+    Raises:
+        ValueError: they are none.
+    """
+    return _REFS.validate_json(body)
+
+
+def _entry(node: str, item: _Item) -> Entry:
+    _META.validate_python(from_json(item["meta"], allow_inf_nan=False))
+    return Entry(item["ref"], node, item["user"], item["meta"].encode(), item["dropped"])
 
 
 def kept(entry: bytes) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
+from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
 from wsrouter.brokers.redis.lines import Line, Unusable
 from wsrouter.brokers.redis.scripts import Script
@@ -29,10 +30,6 @@ class _Command:
         """Who waits; nobody for one of our own."""
         self.again = False
         """Whether the server did not know its script, and was given it."""
-
-    def ended(self) -> bool:
-        """Whether who waited does not wait any more."""
-        return self.reply is not None and self.reply.done()
 
 
 class Publisher(Line):
@@ -65,7 +62,7 @@ class Publisher(Line):
         self._waiting_bytes = 0
         self._under_way: deque[_Command] = deque()
         self._again: deque[_Command] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
 
     async def call(self, packed: bytes) -> Any:
         """Return the reply to a command.
@@ -76,7 +73,10 @@ class Publisher(Line):
         return await self.send(packed)
 
     def send(self, packed: bytes) -> "asyncio.Future[Any]":
-        """Have a command go out, after all that were given before; the future gets its reply, or a `BrokerError`."""
+        """Have a command go out, after all that were given before; the future gets its reply, or a `BrokerError`.
+
+        It goes out though the future is cancelled.
+        """
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         if not self.up:
@@ -88,8 +88,8 @@ class Publisher(Line):
             self._waiting_bytes += len(packed)
             if not self._under_way:
                 self._write_more()
-            if self._timer is None:
-                self._timer = loop.call_later(self._timeout, self._look_at_the_clock)
+            if self._alarm is None:
+                self._alarm = Alarm(self._timeout, self._look_at_the_clock)
         return reply
 
     async def _greet(self, connection: Connection) -> None:
@@ -114,10 +114,8 @@ class Publisher(Line):
             under_way.extend(self._again)
             self._again.clear()
         while waiting and len(under_way) < _MOST_TOGETHER:
-            command = waiting.popleft()
-            self._waiting_bytes -= len(command.packed)
-            if not command.ended():
-                under_way.append(command)
+            under_way.append(waiting.popleft())
+            self._waiting_bytes -= len(under_way[-1].packed)
         return b"".join([command.packed for command in under_way])
 
     def _take(self, reply: Any) -> None:
@@ -136,15 +134,15 @@ class Publisher(Line):
             self._write_more()
 
     def _look_at_the_clock(self) -> None:
-        self._timer = None
+        self._alarm = None
         oldest = self._under_way or self._waiting
         if not oldest:
             return
-        loop = asyncio.get_running_loop()
-        if oldest[0].deadline <= loop.time():
-            self.break_off(f"no answer within {self._timeout:g} s")
+        left = oldest[0].deadline - asyncio.get_running_loop().time()
+        if left > 0:
+            self._alarm = Alarm(left, self._look_at_the_clock)
         else:
-            self._timer = loop.call_at(oldest[0].deadline, self._look_at_the_clock)
+            self.break_off(f"no answer within {self._timeout:g} s")
 
     def _lost(self) -> None:
         under_way, waiting = [*self._under_way], [*self._again, *self._waiting]
@@ -162,9 +160,9 @@ class Publisher(Line):
         await super().aclose()
         self.up, self.reason = False, "it is closed"
         self._lost()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
 
 def check_version(facts: dict[str, str], *, sharded: bool) -> None:

@@ -133,4 +133,157 @@ return {string.format('%.0f', now()), redis.call('LRANGE', KEYS[1], 0, -1)}
         )
         """Returns the time, and the orders that are kept."""
 
-        self.all: Sequence[Script] = (self.publish, self.recover, self.disconnect, self.orders)
+        self.touch = Script(
+            _STREAM
+            + """
+if redis.call('EXISTS', stream) == 1 then
+  forget_what_is_old()
+  keep_alive()
+end
+return 1
+"""
+        )
+        """Keep a stream, if there is one, and forget what is too old. Takes what `recover` takes."""
+
+        self.announce = Script(
+            _NOW
+            + f"""
+local entries, channel = KEYS[1], KEYS[2]
+local node, life, header = ARGV[1], ARGV[2], ARGV[3]
+local time = string.format('%.0f', now())
+local taken, refused = {{}}, {{}}
+for i = 4, #ARGV, 3 do
+  local ref, dropped, item = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local known = redis.call('HGET', entries, ref)
+  local owner, since
+  if known then
+    owner, since = string.match(known, '^(%S+) (%d+) ')
+  end
+  if known and owner ~= node and since == '0' then
+    refused[#refused + 1] = ref
+  else
+    if dropped == '0' then
+      since = '0'
+    elseif owner ~= node or since == '0' then
+      since = time
+    end
+    redis.call('HSET', entries, ref, node .. ' ' .. since .. ' ' .. item)
+    taken[#taken + 1] = item
+  end
+end
+if #taken > 0 then
+  redis.call('PEXPIRE', entries, life)
+  redis.call('{publish}', channel, header .. '[' .. table.concat(taken, ',') .. ']')
+end
+return refused
+"""
+        )
+        """Take entries of a node and publish them. Returns the refs that another node has."""
+
+        self.withdraw = Script(
+            f"""
+local entries, channel = KEYS[1], KEYS[2]
+local node, header = ARGV[1], ARGV[2]
+local gone = {{}}
+for i = 3, #ARGV, 2 do
+  local ref, item = ARGV[i], ARGV[i + 1]
+  local known = redis.call('HGET', entries, ref)
+  if known then
+    local owner, since = string.match(known, '^(%S+) (%d+) ')
+    if owner == node or since ~= '0' then
+      redis.call('HDEL', entries, ref)
+      gone[#gone + 1] = item
+    end
+  end
+end
+if #gone > 0 then
+  redis.call('{publish}', channel, header .. '[' .. table.concat(gone, ',') .. ']')
+end
+return #gone
+"""
+        )
+        """Remove entries of a node, and dropped ones, and publish that they left."""
+
+        self.entries = Script(
+            _NOW
+            + """
+return {string.format('%.0f', now()), redis.call('HGETALL', KEYS[1])}
+"""
+        )
+        """Returns the time, and the entries of a room: refs and what is kept of each, in turn."""
+
+        self.remove = Script(
+            """
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+return 1
+"""
+        )
+        """Remove entries that are still what they were."""
+
+        self.acquire = Script(
+            """
+local slots = KEYS[1]
+local member, most, life, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local replaced = false
+if not redis.call('ZSCORE', slots, member) then
+  if mode ~= 'try' then
+    local alive = {}
+    for i = 5, #ARGV do
+      alive[ARGV[i]] = true
+    end
+    for _, holder in ipairs(redis.call('ZRANGE', slots, 0, -1)) do
+      if not alive[string.match(holder, '^%S+')] then
+        redis.call('ZREM', slots, holder)
+      end
+    end
+  end
+  if redis.call('ZCARD', slots) >= most then
+    if mode ~= 'replace' then
+      return {0}
+    end
+    replaced = redis.call('ZPOPMIN', slots)[1]
+  end
+  local time = redis.call('TIME')
+  redis.call('ZADD', slots, string.format('%.0f', time[1] * 1000000 + time[2]), member)
+end
+redis.call('PEXPIRE', slots, life)
+return {1, replaced}
+"""
+        )
+        """Take a slot: ``try`` if one is free, else after those of nodes that are not alive, or replace the oldest."""
+
+        self.renew = Script(
+            """
+local slots, life = KEYS[1], ARGV[1]
+local time = redis.call('TIME')
+for i = 2, #ARGV, 2 do
+  if ARGV[i + 1] == '1' then
+    redis.call('ZADD', slots, 'NX', string.format('%.0f', time[1] * 1000000 + time[2]), ARGV[i])
+  else
+    redis.call('ZREM', slots, ARGV[i])
+  end
+end
+redis.call('PEXPIRE', slots, life)
+return 1
+"""
+        )
+        """Take notice who holds slots, and who does not any more."""
+
+        self.beat = Script(
+            _NOW
+            + """
+local nodes, node, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local time = now()
+local new = redis.call('ZADD', nodes, string.format('%.0f', time), node)
+redis.call('ZREMRANGEBYSCORE', nodes, '-inf', string.format('%.0f', time - ttl))
+redis.call('PEXPIRE', nodes, ttl)
+return {new, string.format('%.0f', time), redis.call('ZRANGE', nodes, 0, -1, 'WITHSCORES')}
+"""
+        )
+        """Note that a node lives. Returns whether it was not known, the time, and the nodes with when each did so."""
+
+        self.all: Sequence[Script] = tuple(each for each in vars(self).values() if isinstance(each, Script))

@@ -12,7 +12,9 @@ from wsrouter.brokers.redis.names import Names
 from wsrouter.brokers.redis.payloads import Payloads, kept_publication
 from wsrouter.brokers.redis.publisher import Publisher
 from wsrouter.brokers.redis.scripts import Scripts
+from wsrouter.brokers.redis.servers import Servers
 from wsrouter.brokers.redis.subscriptions import Incoming, Subscription
+from wsrouter.brokers.redis.upkeep import Upkeep
 from wsrouter.errors import BrokerError
 from wsrouter.history import MAX_RECOVERED, NOWHERE, History, Position, Recovery
 
@@ -28,27 +30,33 @@ class RedisStreams:
         names: of the keys.
         payloads: of this node.
         scripts: that are used.
+        servers: where.
         incoming: where payloads are dropped.
+        upkeep: of the keys.
         timeout: seconds that a publication may take.
     """
 
-    def __init__(self, names: Names, payloads: Payloads, scripts: Scripts, incoming: Incoming, timeout: float) -> None:
+    def __init__(
+        self,
+        names: Names,
+        payloads: Payloads,
+        scripts: Scripts,
+        servers: Servers[Subscription],
+        incoming: Incoming,
+        upkeep: Upkeep,
+        timeout: float,
+    ) -> None:
         self._names = names
         self._payloads = payloads
         self._scripts = scripts
+        self._servers = servers
         self._incoming = incoming
+        self._upkeep = upkeep
         self._timeout = timeout
         self._epochs = token_urlsafe(9)
         self._epoch_numbers = count()
 
-    async def publish(
-        self,
-        publisher: Publisher,
-        channel: bytes,
-        publication: Publication,
-        history: History,
-        subscription: Subscription | None,
-    ) -> None:
+    async def publish(self, channel: bytes, publication: Publication, history: History) -> None:
         """Keep a publication and publish it, in one step; return when it was delivered to who is subscribed here.
 
         Raises:
@@ -58,8 +66,10 @@ class RedisStreams:
         deadline = loop.time() + self._timeout
         keys = self._keys(publication.name)
         payload = self._payloads.message(publication)
-        arguments = self._arguments(publisher, history)
-        epoch, offset = await publisher.call(
+        link = self._servers.of(channel)
+        subscription = link.reader.channels.get(channel)
+        arguments = self._arguments(link.publisher, history)
+        epoch, offset = await link.publisher.call(
             self._scripts.publish.call([*keys, channel], *arguments, history.size, payload)
         )
         position = Position(epoch.decode(), offset)
@@ -73,18 +83,18 @@ class RedisStreams:
                 f"{position} was published, but did not come here within {self._timeout:g} s", outcome_unknown=True
             ) from None
 
-    async def recover(
-        self, publisher: Publisher, room: str, history: History, since: Position | None
-    ) -> Recovery[Publication]:
+    async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
         """Return what is missed by who stands at ``since``.
 
         Raises:
             BrokerError: it is not known.
         """
         at = since or NOWHERE
+        keys = self._keys(room)
+        publisher = self._servers.publisher(keys[0])
         arguments = self._arguments(publisher, history)
         reply: list[Any] = await publisher.call(
-            self._scripts.recover.call(self._keys(room), *arguments, at.epoch, at.offset, MAX_RECOVERED)
+            self._scripts.recover.call(keys, *arguments, at.epoch, at.offset, MAX_RECOVERED)
         )
         epoch, offset, recovered = reply[0].decode(), reply[1], reply[2] == 1
         if not recovered:
@@ -99,9 +109,23 @@ class RedisStreams:
             return Recovery(epoch, offset, False)
         return Recovery(epoch, at.offset, True, missed)
 
+    def hold(self, room: str, history: History) -> None:
+        """Have the stream of a room kept, if there is one."""
+        keys = self._keys(room)
+        ttl, life = self._times(history)
+        self._upkeep.hold(keys[0], history.ttl / 2, self._scripts.touch.call(keys, "", "", ttl, life))
+
+    def release(self, room: str) -> None:
+        """Have it kept no longer than for others, and the history's ``ttl``."""
+        self._upkeep.release(self._names.key("stream", room))
+
     def _keys(self, room: str) -> list[bytes]:
         return [self._names.key("stream", room), self._names.key("kept", room)]
 
     def _arguments(self, publisher: Publisher, history: History) -> list[Part]:
         new_epoch = f"{publisher.run}-{self._epochs}{next(self._epoch_numbers):x}"
-        return [publisher.run, new_epoch, ceil(history.ttl * 1000), ceil(history.ttl * 1000 * _LIFE)]
+        return [publisher.run, new_epoch, *self._times(history)]
+
+    @staticmethod
+    def _times(history: History) -> tuple[int, int]:
+        return ceil(history.ttl * 1000), ceil(history.ttl * 1000 * _LIFE)

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from time import monotonic
 from typing import Final
 
 from wsrouter.brokers.base import Publication, Receiver, Target
-from wsrouter.brokers.redis.payloads import Payloads, kept, order_of, publication_of, read
+from wsrouter.brokers.redis.payloads import Payloads, entries_of, kept, order_of, publication_of, read, refs_of
 from wsrouter.history import History, Position
 
 logger: Final = logging.getLogger("wsrouter")
@@ -77,11 +77,25 @@ class Incoming:
     Args:
         payloads: of this node, to know what it published itself.
         receiver: who gets it.
+        beat: called with the number of a heartbeat of this node.
+        missed_anywhere: called when another node could not publish somewhere.
+        others_have: called with a room and refs that are another node's now, or left.
     """
 
-    def __init__(self, payloads: Payloads, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        payloads: Payloads,
+        receiver: Receiver,
+        *,
+        beat: Callable[[int], None],
+        missed_anywhere: Callable[[], None],
+        others_have: Callable[[str, Collection[str]], None],
+    ) -> None:
         self._payloads = payloads
         self._receiver = receiver
+        self._beat = beat
+        self._missed_anywhere = missed_anywhere
+        self._others_have = others_have
         self._dropped = 0
         self._told_at = -_LOG_EVERY
         self.gaps = 0
@@ -89,23 +103,47 @@ class Incoming:
 
     def take(self, subscription: Subscription, payload: bytes) -> None:
         """Take what was published to what this node is subscribed to."""
-        if self._payloads.is_own(payload):
+        own = self._payloads.is_own(payload)
+        if own and subscription.target is not None:
             return  # it was delivered when it was published
         try:
-            self._hand_over(subscription, payload)
+            if own:
+                self._own(payload)
+            elif subscription.target is None:
+                self._of_all(payload)
+            else:
+                self._hand_over(subscription, subscription.target, payload)
         except (ValueError, RecursionError) as exc:
             self.dropped(exc)
 
-    def _hand_over(self, subscription: Subscription, payload: bytes) -> None:
+    def _own(self, payload: bytes) -> None:
+        header, _ = read(payload)
+        if header["k"] == "beat":
+            self._beat(header["o"])
+
+    def _of_all(self, payload: bytes) -> None:
+        header, _ = read(payload)
+        if header["k"] != "hole":
+            raise ValueError(f"{header['k']!r} does not belong there")
+        self._missed_anywhere()
+
+    def _hand_over(self, subscription: Subscription, target: Target, payload: bytes) -> None:
         header, body = read(payload)
-        target, name = subscription.target, subscription.name
-        if header["k"] == "message" and target is not None:
+        name = subscription.name
+        if header["k"] == "message":
             self._message(subscription, publication_of(header, body, target, name))
         elif header["k"] == "disconnect" and target == "user":
             self.order(subscription, header["id"], order_of(header, name))
-        elif header["k"] == "hole" and target is not None:
-            self.gaps += 1
-            self._receiver.lost([(target, name)])
+        elif header["k"] == "hole":
+            self.lost([subscription])
+        elif header["k"] == "present" and target == "room":
+            entries = entries_of(header["n"], body)
+            self._others_have(name, [each.ref for each in entries])
+            self._receiver.present(name, entries, ())
+        elif header["k"] == "gone" and target == "room":
+            refs = refs_of(body)
+            self._others_have(name, refs)
+            self._receiver.present(name, (), refs)
         else:
             raise ValueError(f"{header['k']!r} does not belong there")
 
@@ -148,11 +186,10 @@ class Incoming:
                 age = max(0, now - time) / 1000
                 self.order(subscription, header["id"], order_of(header, subscription.name, age))
 
-    def regained(self, subscriptions: Sequence[Subscription]) -> None:
+    def lost(self, subscriptions: Iterable[Subscription]) -> None:
         """Take notice that something may have been lost."""
-        names: list[tuple[Target, str]] = [
-            (each.target, each.name) for each in subscriptions if each.target is not None
-        ]
+        subscriptions = [*subscriptions]
+        names: list[tuple[Target, str]] = [(each.target, each.name) for each in subscriptions if each.target]
         if names:
             self.gaps += 1
             self._receiver.lost(names)

@@ -1,0 +1,134 @@
+"""Presence entries in a real Redis: they belong to nodes, and go with them."""
+
+import asyncio
+
+import pytest
+
+from tests.brokers.redis.nodes import NodeOf, Open
+from tests.brokers.redis.proxy import serve_proxy
+from tests.redis_server import RedisServer
+from tests.support import eventually
+from wsrouter.brokers.base import Entry
+
+TIMES = {"ttl": 0.9, "heartbeat": 0.1, "timeout": 0.4, "grace": 0.5}
+
+
+def entry(node: NodeOf, ref: str, user: str = "u", meta: bytes = b"{}", *, dropped: bool = False) -> Entry:
+    return Entry(ref, node.id, user, meta, dropped)
+
+
+async def test_entries_are_told_and_found(redis_server: RedisServer, opened: Open) -> None:
+    """As they were given, to others who subscribed, in their order; and to anybody who asks."""
+    here, there = await opened(redis_server), await opened(redis_server)
+    for node in (here, there):
+        await node.broker.subscribe("room", "told")
+    one, two = entry(here, "r1", "ü\n", '{"a":"é"}'.encode()), entry(here, "r2", "")
+    assert await here.broker.announce("told", [one, two]) == []
+    changed = entry(here, "r1", "ü\n", b'{"a":1.0}')
+    await here.broker.announce("told", [changed])
+    await here.broker.withdraw("told", ["r2", "unknown"])
+    await eventually(lambda: len(there.told) == 3)
+    assert there.told == [
+        ("present", "told", [one, two], []),
+        ("present", "told", [changed], []),
+        ("present", "told", [], ["r2"]),
+    ]
+    assert here.told == []
+    assert await there.broker.entries("told") == await here.broker.entries("told") == [changed]
+
+
+async def test_a_dropped_entry_is_taken_over_by_one(redis_server: RedisServer, opened: Open) -> None:
+    """A ref that another node has is refused; a dropped one is whose node announces it first, and stays there."""
+    here, there, third = [await opened(redis_server) for _ in range(3)]
+    await here.broker.announce("moved", [entry(here, "r")])
+    assert await there.broker.announce("moved", [entry(there, "r"), entry(there, "other")]) == ["r"]
+    await here.broker.announce("moved", [entry(here, "r", dropped=True)])
+    assert await there.broker.announce("moved", [entry(there, "r")]) == []
+    assert await third.broker.announce("moved", [entry(third, "r")]) == ["r"]
+    assert await here.broker.announce("moved", [entry(here, "r", dropped=True)]) == ["r"]
+    await here.broker.withdraw("moved", ["r"])
+    assert entry(there, "r") in await third.broker.entries("moved")
+
+
+async def test_a_node_that_is_gone_leaves_nobody(redis_server: RedisServer, opened: Open) -> None:
+    """After the ttl it is told to have departed, and nobody finds its entries; who is there does not depart."""
+    here, witness = await opened(redis_server, **TIMES), await opened(redis_server, **TIMES)
+    async with serve_proxy(redis_server.port) as proxy:
+        gone = await opened(proxy, **TIMES)
+        for node in (gone, here):
+            await node.broker.announce("left", [entry(node, f"of {node.id}")])
+        await eventually(lambda: witness.broker.link().heartbeat_age is not None)
+        assert len(await witness.broker.entries("left")) == 2
+        proxy.swallows = True
+        departed = ("departed", gone.id)
+        await eventually(lambda: departed in here.told and departed in witness.told)
+        assert await witness.broker.entries("left") == [entry(here, f"of {here.id}")]
+        assert ("departed", here.id) not in witness.told
+        proxy.swallows = False
+        await eventually(lambda: gone.up, 5)
+
+
+async def test_a_dropped_entry_goes_after_its_grace(redis_server: RedisServer, opened: Open) -> None:
+    """Whoever asks later does not find it, though nobody withdrew it and its node lives."""
+    node = await opened(redis_server, **TIMES)
+    await node.broker.announce("grace", [entry(node, "r", dropped=True)])
+    assert len(await node.broker.entries("grace")) == 1
+    clock = asyncio.get_running_loop().time
+    until = clock() + 0.3
+    await eventually(lambda: clock() > until)
+    await node.broker.announce("grace", [entry(node, "r", dropped=True)])  # does not begin the grace anew
+    until = clock() + 0.3
+    await eventually(lambda: clock() > until)
+    assert await node.broker.entries("grace") == []
+
+
+async def test_who_closes_takes_its_entries_along(redis_server: RedisServer, opened: Open) -> None:
+    """But for those that are dropped, so that their users may come back on another node within the grace."""
+    here, there = await opened(redis_server), await opened(redis_server)
+    await there.broker.subscribe("room", "closed")
+    await here.broker.announce("closed", [entry(here, "stays", dropped=True), entry(here, "goes")])
+    await here.broker.aclose()
+    assert await there.broker.entries("closed") == [entry(here, "stays", dropped=True)]
+    await eventually(lambda: ("present", "closed", [], ["goes"]) in there.told)
+    assert await there.broker.announce("closed", [entry(there, "stays")]) == []
+
+
+async def test_keys_of_presence_go_by_themselves(redis_server: RedisServer, opened: Open) -> None:
+    """All that is kept has an expiry, which is renewed while a node has a use for it."""
+    node = await opened(redis_server, ttl=0.4, heartbeat=0.1, prefix="expiry:")
+    await node.broker.announce("kept", [entry(node, "r")])
+    clock = asyncio.get_running_loop().time
+    until = clock() + 1.6
+    await eventually(lambda: clock() > until)
+    assert len(await node.broker.entries("kept")) == 1
+    keys = redis_server.ask("KEYS", "expiry:*")
+    assert len(keys) == 2
+    assert all(0 < redis_server.ask("PTTL", key) <= 1200 for key in keys)
+
+
+async def test_a_redis_that_is_emptied_is_told_again(own_server: RedisServer, opened: Open) -> None:
+    """A node notices by its heartbeat, and says of its rooms with entries that they have to be announced again."""
+    node, other = await opened(own_server, **TIMES), await opened(own_server, **TIMES)
+    await node.broker.subscribe("room", "emptied")
+    await node.broker.subscribe("room", "without entries")
+    await node.broker.announce("emptied", [entry(node, "r")])
+    own_server.ask("FLUSHALL")
+    await eventually(lambda: node.has_lost("room", "emptied"))
+    assert not node.has_lost("room", "without entries")
+    assert ("departed", node.id) not in other.told
+    await node.broker.announce("emptied", [entry(node, "r")])
+    assert await other.broker.entries("emptied") == [entry(node, "r")]
+
+
+@pytest.mark.parametrize("value", [b"", b"nonsense", b"n 0 {}", b'n x {"v":1}', b'n 0 {"ref":1}', b"\xff 0 {}"])
+async def test_what_is_no_entry_is_passed_over(redis_server: RedisServer, opened: Open, value: bytes) -> None:
+    """What somebody else has written there is removed, and harms nobody."""
+    node = await opened(redis_server, prefix="forged:")
+    await node.broker.announce("room", [entry(node, "r")])
+    (key,) = redis_server.ask("KEYS", "forged:entries:*")
+    redis_server.ask("HSET", key, "forged", value)
+    assert await node.broker.entries("room") == [entry(node, "r")]
+    assert redis_server.ask("HKEYS", key) == [b"r"]
+    redis_server.ask("HSET", key, "forged", value)
+    await node.broker.announce("room", [entry(node, "forged")])
+    await node.broker.withdraw("room", ["forged", "r"])

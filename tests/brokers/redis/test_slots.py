@@ -1,0 +1,90 @@
+"""Slots in a real Redis, held by the nodes that live."""
+
+import asyncio
+
+import pytest
+
+from tests.brokers.redis.nodes import Open
+from tests.brokers.redis.proxy import serve_proxy
+from tests.redis_server import RedisServer
+from tests.support import eventually
+from wsrouter import BrokerError
+from wsrouter.brokers.base import Slot
+
+TIMES = {"ttl": 0.9, "heartbeat": 0.1, "timeout": 0.4}
+
+
+async def test_slots_of_all_nodes_are_counted_together(redis_server: RedisServer, opened: Open) -> None:
+    """As many are given as there are, the same holder keeps its own, and what is released is free."""
+    here, there = await opened(redis_server), await opened(redis_server)
+    given = await asyncio.gather(
+        *(
+            node.broker.acquire("name", f"{node.id}-{number}", 3, replace=False)
+            for number in range(5)
+            for node in (here, there)
+        )
+    )
+    assert sum(slot.held for slot in given) == 3
+    holder = next(f"{here.id}-{number}" for number in range(5) if given[2 * number].held)
+    assert await here.broker.acquire("name", holder, 3, replace=False) == Slot(True)
+    await here.broker.release("name", "nobody")
+    assert await there.broker.acquire("name", "more", 3, replace=False) == Slot(False)
+    await here.broker.release("name", holder)
+    assert await there.broker.acquire("name", "more", 3, replace=False) == Slot(True)
+
+
+async def test_the_oldest_makes_room(redis_server: RedisServer, opened: Open) -> None:
+    """Where one may be replaced it is the oldest, on whichever node."""
+    here, there = await opened(redis_server), await opened(redis_server)
+    assert await here.broker.acquire("oldest", "1", 2, replace=True) == Slot(True)
+    assert await there.broker.acquire("oldest", "2", 2, replace=True) == Slot(True)
+    assert await there.broker.acquire("oldest", "3", 2, replace=True) == Slot(True, "1")
+    assert await here.broker.acquire("oldest", "4", 2, replace=True) == Slot(True, "2")
+
+
+async def test_a_slot_does_not_outlive_its_node(redis_server: RedisServer, opened: Open) -> None:
+    """Slots of a node that is gone are free before a living holder has to go; a closed node gives its back."""
+    here, closed = await opened(redis_server, **TIMES), await opened(redis_server, **TIMES)
+    assert (await closed.broker.acquire("died", "0", 2, replace=False)).held
+    await closed.broker.aclose()
+    assert (await here.broker.acquire("died", "1", 2, replace=False)).held
+    async with serve_proxy(redis_server.port) as proxy:
+        gone = await opened(proxy, **TIMES)
+        assert (await gone.broker.acquire("died", "2", 2, replace=False)).held
+        assert not (await here.broker.acquire("died", "3", 2, replace=False)).held
+        proxy.swallows = True
+        await eventually(lambda: ("departed", gone.id) in here.told)
+        assert await here.broker.acquire("died", "3", 2, replace=True) == Slot(True)
+        proxy.swallows = False
+        await eventually(lambda: gone.up, 5)
+
+
+async def test_what_is_held_is_held_after_a_restart(own_server: RedisServer, opened: Open) -> None:
+    """A Redis that has forgotten is told again, also of what was released while it was away."""
+    here, there = await opened(own_server, **TIMES), await opened(own_server, **TIMES)
+    for holder in ("stays", "goes"):
+        assert (await here.broker.acquire("kept", holder, 2, replace=False)).held
+    own_server.ask("FLUSHALL")
+    await eventually(lambda: own_server.ask("KEYS", "*slots*"))
+    assert not (await there.broker.acquire("kept", "new", 2, replace=False)).held
+    own_server.kill()
+    await eventually(lambda: not here.up)
+    await here.broker.release("kept", "goes")
+    own_server.start()
+    await eventually(lambda: here.up and there.up, 5)
+    await eventually(lambda: own_server.ask("KEYS", "*slots*"))
+    assert (await there.broker.acquire("kept", "new", 2, replace=False)).held
+    assert not (await there.broker.acquire("kept", "more", 2, replace=False)).held
+
+
+async def test_a_slot_of_unknown_outcome_is_given_back(own_server: RedisServer, opened: Open) -> None:
+    """Who could not be told that it has one has none, as soon as Redis answers again."""
+    here, there = await opened(own_server, **TIMES), await opened(own_server, **TIMES)
+    own_server.freeze()
+    with pytest.raises(BrokerError) as failed:
+        await here.broker.acquire("unknown", "1", 1, replace=False)
+    assert failed.value.outcome_unknown
+    own_server.thaw()
+    await eventually(lambda: here.up and there.up, 5)
+    await eventually(lambda: not own_server.ask("KEYS", "*slots*"))
+    assert (await there.broker.acquire("unknown", "2", 1, replace=False)).held

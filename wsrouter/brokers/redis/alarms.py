@@ -1,0 +1,41 @@
+"""Deadlines that are fair to a process which was stopped."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+_LATE: Final = 0.25
+"""Seconds: a timer that comes so late comes from a loop that stood still."""
+
+
+class Alarm:
+    """Calls something after some seconds.
+
+    A process that was stopped, or busy, finds its timers due and its sockets full when it goes on. It reads first: else
+    it would take others for dead that had answered in time.
+
+    Args:
+        seconds: from now.
+        callback: what is called.
+    """
+
+    __slots__ = ("_callback", "_due", "_handle", "_loop")
+
+    def __init__(self, seconds: float, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._set(seconds)
+
+    def cancel(self) -> None:
+        """Call nothing."""
+        self._handle.cancel()
+
+    def _set(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._handle = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        if self._loop.time() - self._due > _LATE:
+            self._set(_LATE / 2)
+        else:
+            self._callback()

@@ -1,0 +1,177 @@
+"""Who is in the rooms, as Redis keeps it: a hash of each room, from the ref of a device to its node and what is known.
+
+An entry belongs to its node, so it needs no heartbeat of its own: that of the node stands for all. The keys have an
+expiry, for when no node is left to clean up.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from math import ceil
+from time import monotonic
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from wsrouter.brokers.base import Entry
+from wsrouter.brokers.redis.connections import Part, pack
+from wsrouter.brokers.redis.names import Names
+from wsrouter.brokers.redis.nodes import Nodes
+from wsrouter.brokers.redis.payloads import Payloads, item, kept_entry
+from wsrouter.brokers.redis.scripts import Scripts
+from wsrouter.brokers.redis.servers import Servers
+from wsrouter.brokers.redis.subscriptions import Incoming, Subscription
+from wsrouter.brokers.redis.upkeep import Upkeep
+from wsrouter.errors import BrokerError
+
+_LIFE: Final = 3
+"""For how many times the ``ttl`` of nodes a key is kept after it was used last."""
+
+
+class RedisPresence:
+    """Announces entries of this node, and finds those of all.
+
+    Args:
+        node: id of this node.
+        names: of the keys.
+        payloads: of this node.
+        scripts: that are used.
+        servers: where.
+        incoming: where payloads are dropped.
+        nodes: which nodes are there, as far as was heard.
+        ask_for_nodes: has ``nodes`` heard what Redis knows.
+        upkeep: of the keys.
+        ttl: seconds after which a node that is not heard of is gone.
+        grace: seconds that a dropped entry stays.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        names: Names,
+        payloads: Payloads,
+        scripts: Scripts,
+        servers: Servers[Subscription],
+        incoming: Incoming,
+        nodes: Nodes,
+        ask_for_nodes: Callable[[], Awaitable[object]],
+        upkeep: Upkeep,
+        ttl: float,
+        grace: float,
+    ) -> None:
+        self._node = node
+        self._names = names
+        self._present = payloads.present()
+        self._gone = payloads.gone()
+        self._scripts = scripts
+        self._servers = servers
+        self._incoming = incoming
+        self._nodes = nodes
+        self._ask_for_nodes = ask_for_nodes
+        self._upkeep = upkeep
+        self._ttl = ttl
+        self._life = ceil(ttl * 1000 * _LIFE)
+        self._grace = grace
+        self._own: dict[str, dict[str, bool]] = {}
+
+    @property
+    def rooms(self) -> Collection[str]:
+        """The rooms that this node has entries in."""
+        return self._own.keys()
+
+    async def announce(self, room: str, entries: Sequence[Entry]) -> Sequence[str]:
+        """Make entries of this node known; return the refs that another node has.
+
+        Raises:
+            BrokerError: it is not done.
+        """
+        if not entries:
+            return ()
+        key, channel = self._keys(room)
+        arguments: list[Part] = [self._node, self._life, self._present]
+        for entry in entries:
+            arguments += [entry.ref, int(entry.dropped), item(entry)]
+        self._note(room, key, {entry.ref: entry.dropped for entry in entries})
+        refused: list[bytes] = await self._servers.publisher(key).call(
+            self._scripts.announce.call([key, channel], *arguments)
+        )
+        refs = [ref.decode() for ref in refused]
+        self.forget(room, refs)
+        return refs
+
+    async def withdraw(self, room: str, refs: Sequence[str]) -> None:
+        """Make known that entries left.
+
+        Raises:
+            BrokerError: it is not done.
+        """
+        if not refs:
+            return
+        key, channel = self._keys(room)
+        arguments: list[Part] = [self._node, self._gone]
+        for ref in refs:
+            arguments += [ref, to_json(ref)]
+        await self._servers.publisher(key).call(self._scripts.withdraw.call([key, channel], *arguments))
+        self.forget(room, refs)
+
+    async def entries(self, room: str) -> Sequence[Entry]:
+        """Return the entries of a room on all nodes that are there; forget those of others.
+
+        Raises:
+            BrokerError: they are not known.
+        """
+        key, _ = self._keys(room)
+        publisher = self._servers.publisher(key)
+        (now, kept), _ = await asyncio.gather(publisher.call(self._scripts.entries.call([key])), self._ask_for_nodes())
+        alive, settled = self._nodes.alive(monotonic()), self._nodes.settled(monotonic())
+        found: list[Entry] = []
+        void: list[Part] = []
+        for ref, value in zip(kept[::2], kept[1::2], strict=True):
+            try:
+                dropped_at, entry = kept_entry(value)
+            except (ValueError, RecursionError) as exc:
+                self._incoming.dropped(exc)
+                void += [ref, value]
+                continue
+            in_grace = int(now) < dropped_at + self._grace * 1000
+            if in_grace if entry.dropped else entry.node in alive:
+                found.append(entry)
+            elif entry.dropped or settled:
+                void += [ref, value]
+        if void:
+            await publisher.call(self._scripts.remove.call([key], *void))
+        return found
+
+    def forget(self, room: str, refs: Collection[str]) -> None:
+        """Take notice that entries are not this node's any more."""
+        own = self._own.get(room)
+        if own is None:
+            return
+        for ref in refs:
+            own.pop(ref, None)
+        if not own:
+            del self._own[room]
+            self._upkeep.release(self._keys(room)[0])
+
+    async def aclose(self) -> None:
+        """Withdraw what is not dropped.
+
+        Raises:
+            BrokerError: some of it is not withdrawn.
+        """
+        leaving = {room: [ref for ref, dropped in own.items() if not dropped] for room, own in self._own.items()}
+        outcomes: list[Any] = await asyncio.gather(
+            *(self.withdraw(room, refs) for room, refs in leaving.items()), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BrokerError):
+                raise outcome
+
+    def _note(self, room: str, key: bytes, refs: dict[str, bool]) -> None:
+        own = self._own.get(room)
+        if own is None:
+            own = self._own[room] = {}
+            self._upkeep.hold(key, self._ttl, pack("PEXPIRE", key, self._life))
+        own.update(refs)
+
+    def _keys(self, room: str) -> tuple[bytes, bytes]:
+        return self._names.key("entries", room), self._names.channel("room", room)
