@@ -49,7 +49,7 @@ class Expiring(MemoryBroker):
     """A broker in which all time can pass at once."""
 
     def expire(self) -> None:
-        self._streams.sweep(monotonic() + 10_000)
+        self._server.streams.sweep(monotonic() + 10_000)
 
 
 @dataclass

@@ -213,11 +213,11 @@ async def test_broadcasting_to_many_rooms_gives_the_loop_back() -> None:
     hub = Hub()
     for number in range(3000):
         await member_of(hub, f"room {number}")
-    published = hub.node.published
-    async with Busiest(lambda: hub.node.published) as busiest:
+    published = hub.node.delivery.published
+    async with Busiest(lambda: hub.node.delivery.published) as busiest:
         for number in range(3000):
             await hub.broadcast(f"room {number}", Said(text="x"))
-    assert hub.node.published == published + 3000
+    assert hub.node.delivery.published == published + 3000
     assert busiest.turn <= MAX_FRAMES
 
 
@@ -226,7 +226,7 @@ async def test_broadcasting_to_large_rooms_in_turn_gives_the_loop_back() -> None
     hub = Hub()
     for _ in range(3000):
         await member_of(hub, "a", "b")
-    async with Busiest(lambda: hub.node.delivered) as busiest:
+    async with Busiest(lambda: hub.node.delivery.delivered) as busiest:
         for number in range(30):
             await hub.broadcast("ab"[number % 2], Said(text="x"))
     assert busiest.turn <= MAX_PLACES + 3000
@@ -568,7 +568,7 @@ def test_history_outlives_an_event_loop() -> None:
 
     async def second() -> None:
         await broadcast(hub, "b", "1")
-        await eventually(lambda: not len(broker._streams))  # pyright: ignore[reportPrivateUsage] # no way to ask for it
+        await eventually(lambda: not len(broker._server.streams))  # pyright: ignore[reportPrivateUsage] # no way to ask for it
 
     run(first)
     run(second)

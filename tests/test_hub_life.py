@@ -12,7 +12,7 @@ from tests.envelopes import app_of, receive, send
 from tests.support import connect, eventually, serve
 from wsrouter import ConfigurationError, History, Hub, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.brokers import MemoryBroker
-from wsrouter.brokers.base import Publication, Receiver
+from wsrouter.brokers.base import Publication, Receiver, Target
 
 
 class Said(Message):
@@ -40,11 +40,13 @@ class NotingBroker(MemoryBroker):
         self.asked.append(f"publish {publication.target} {publication.name}")
         await super().publish(publication, history)
 
-    async def subscribe(self, target: str, name: str, history: History | None = None) -> None:
+    async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
         self.asked.append(f"subscribe {target} {name}")
+        await super().subscribe(target, name, history)
 
-    async def unsubscribe(self, target: str, name: str) -> None:
+    async def unsubscribe(self, target: Target, name: str) -> None:
         self.asked.append(f"unsubscribe {target} {name}")
+        await super().unsubscribe(target, name)
 
 
 class LocalNotingBroker(NotingBroker):
@@ -161,12 +163,15 @@ async def test_a_script_that_only_sends() -> None:
 
 async def test_a_hub_of_one_process_needs_no_start() -> None:
     """On memory a hub can be used as it is, entered or not."""
-    hub = Hub()
+    broker = LocalNotingBroker()
+    hub = Hub(broker)
     await hub.broadcast("a", Said(text="hi"))
     async with hub:
         await hub.broadcast("a", Said(text="hi"))
     await hub.send_to_user("ann", Said(text="hi"))
-    assert hub.stats().published == 3
+    published = [each for each in broker.asked if each.startswith("publish")]
+    assert published == ["publish room a", "publish room a", "publish user ann"]
+    assert hub.stats().published == 0, "nobody is here"
 
 
 class BrokenBroker(NotingBroker):

@@ -20,9 +20,9 @@ def filled(max_frames: int = 3, max_bytes: int = 1000) -> Outbox[str]:
     return Outbox(max_bytes, max_frames)
 
 
-def emptied(outbox: Outbox[str]) -> list[str | tuple[str, int]]:
+def emptied(outbox: Outbox[str]) -> list[str | tuple[str, int | None]]:
     """Take out everything; a gap as its room and its count."""
-    out: list[str | tuple[str, int]] = []
+    out: list[str | tuple[str, int | None]] = []
     while outbox:
         item = outbox.pop()
         out.append((item.room, item.dropped) if isinstance(item, Gap) else item)
@@ -337,6 +337,7 @@ def test_what_is_missing_is_what_a_gap_says(operations: list[Operation], policy:
         for item in out:
             if isinstance(item, Gap):
                 if item.room == room:
+                    assert item.dropped is not None
                     assert item.dropped > 0
                     gaps += item.dropped
             elif item[0] == room:

@@ -99,7 +99,7 @@ def patient(hub: Hub, **options: Any) -> Hub:
     """Give the presence of a hub other times and numbers."""
     node = hub.node
     given: dict[str, Any] = {"grace": GRACE, **options}
-    node.attendance = Attendance(node.rooms, node.cork, RosterOptions(**given))
+    node.attendance = Attendance(node.rooms, node.delivery.cork, RosterOptions(**given))
     return hub
 
 

@@ -1,11 +1,12 @@
 """Who is in the rooms that tell: what members are sent, and when."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Final
 
+from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
 from wsrouter.connection import Connection
 from wsrouter.fanout import Cork
@@ -77,6 +78,18 @@ class Attendance:
     def members(self, room: str) -> list[Member]:
         """Return who is in a room."""
         return self._presence.members(room, monotonic())
+
+    async def load(self, room: str) -> None:
+        """Learn who is in a room on other nodes; called when it is subscribed to, before the first member enters."""
+
+    def reload(self, rooms: Collection[str]) -> None:
+        """Learn it anew for rooms of which notices may have been lost; rooms without presence are passed over."""
+
+    def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
+        """Take entries of other nodes in a room: the new and changed ones, and refs that left."""
+
+    def departed(self, node: str) -> None:
+        """Forget all entries of a node."""
 
     def aclose(self) -> None:
         """End telling."""

@@ -27,7 +27,7 @@ class HubStats:
     rooms: int
     users: int
     published: int
-    """Publications that reached this process since it started."""
+    """Publications to rooms and users of this process since it started."""
 
     delivered: int
     """Frames handed to connections since it started: one per publication and member."""
@@ -93,8 +93,8 @@ class Hub:
             connections=len(node.connections),
             rooms=len(node.rooms),
             users=len(node.users),
-            published=node.published,
-            delivered=node.delivered,
+            published=node.delivery.published,
+            delivered=node.delivery.delivered,
             dropped=node.shared.dropped,
             superseded=node.shared.superseded,
             slow=node.shared.slow,

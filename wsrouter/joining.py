@@ -1,45 +1,81 @@
-"""Connections on their way into rooms, and what is published meanwhile. Synchronous."""
+"""Connections on their way into rooms, and what is published meanwhile."""
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from wsrouter.brokers.base import Publication
 from wsrouter.connection import Connection
 from wsrouter.errors import WebSocketError
+from wsrouter.history import Position
 
 
 class Newcomer:
     """A connection on its way into one room.
 
-    What is published to a room with history meanwhile waits for it, bounded as an outbox is: a client that has more
+    What the members of a room with history get meanwhile waits for it, bounded as an outbox is: a client that has more
     before it than ``Limits.outbox_frames`` or ``outbox_bytes`` is given up (4508).
     """
 
-    __slots__ = ("_bytes", "connection", "left", "live", "room")
+    __slots__ = ("_bytes", "_changed", "connection", "left", "live", "room")
 
     def __init__(self, connection: Connection, room: str) -> None:
         self.connection = connection
         self.room = room
         self.left = False
         """Whether it was told to leave again."""
-        self.live: list[Publication] = []
+        self.live: list[Publication | Position] = []
+        """What members got: publications, and where they stand when they were told of a hole."""
         self._bytes = 0
+        self._changed: asyncio.Event | None = None
 
     @property
     def turned_back(self) -> bool:
         """Whether it will not become a member: it has left, or its connection is closed."""
         return self.left or self.connection.closed is not None
 
-    def take(self, publication: Publication) -> None:
-        """Keep a publication for it."""
+    def take(self, got: Publication | Position) -> None:
+        """Keep what members get, for it."""
         if self.turned_back:
             return
         limits = self.connection.limits
-        self.live.append(publication)
-        self._bytes += len(publication.data)
+        self.live.append(got)
+        if isinstance(got, Publication):
+            self._bytes += len(got.data)
+        if self._changed is not None:
+            self._changed.set()
         if len(self.live) > limits.outbox_frames or self._bytes > limits.outbox_bytes:
             self.live.clear()
             self.connection.too_slow()
+
+    async def more(self) -> None:
+        """Wait until members get something, or it turns back."""
+        self._changed = asyncio.Event()
+        await self._changed.wait()
+
+    def leave(self) -> None:
+        """Have it turn back."""
+        self.left = True
+        if self._changed is not None:
+            self._changed.set()
+
+    def stand(self, position: Position, members: Position) -> bool:
+        """Let it stand at a position, with what members got from there on; false if it has not all of that.
+
+        Args:
+            position: where it stands.
+            members: where they stand.
+        """
+        live = [each for each in self.live if isinstance(each, Publication) and _is_after(each, position)]
+        if members != Position(position.epoch, position.offset + len(live)):
+            return False
+        self.live[:] = live
+        self._bytes = sum(len(each.data) for each in live)
+        return True
+
+
+def _is_after(publication: Publication, position: Position) -> bool:
+    return publication.epoch == position.epoch and (publication.offset or 0) > position.offset
 
 
 class Joining:
@@ -71,16 +107,16 @@ class Joining:
             if not self._counts[connection]:
                 del self._counts[connection]
 
-    def take(self, publication: Publication) -> None:
-        """Keep a publication that has an offset for those who are on their way into its room."""
-        for newcomer in self._rooms.get(publication.name, {}).values():
-            newcomer.take(publication)
+    def take(self, room: str, got: Publication | Position) -> None:
+        """Keep what members of a room with history get for those who are on their way into it."""
+        for newcomer in self._rooms.get(room, {}).values():
+            newcomer.take(got)
 
     def leave(self, connection: Connection, room: str) -> None:
         """Have a connection turn back, if it is on its way into a room."""
         newcomer = self._rooms.get(room, {}).get(connection)
         if newcomer is not None:
-            newcomer.left = True
+            newcomer.leave()
 
     def members(self, room: str) -> int:
         """Return how many are on their way into a room."""

@@ -2,26 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from secrets import token_urlsafe
 
 from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Entry, Publication, Target
 from wsrouter.connection import Connection
-from wsrouter.departures import Departures
+from wsrouter.delivery import Delivery
 from wsrouter.errors import ConfigurationError
 from wsrouter.fanout import Cork
 from wsrouter.history import History, Position
-from wsrouter.joining import Joining, Newcomer
+from wsrouter.joining import Newcomer
 from wsrouter.members import Meta, device_of
-from wsrouter.replay import for_member, prepared, replay, run_of, skipped
-from wsrouter.rooms import Rooms
+from wsrouter.recovering import Recoveries
+from wsrouter.replay import caught_up, replay
 from wsrouter.rules import RoomOptions
 from wsrouter.subscriptions import Subscriptions
-from wsrouter.writer import Shared
 
 
 class Node:
     """The connections of this process, by id, by user and by room.
+
+    It is what the broker tells what comes (`Receiver`).
 
     Args:
         broker: what connects it to other processes.
@@ -30,21 +32,20 @@ class Node:
 
     def __init__(self, broker: Broker, options: Callable[[str], RoomOptions]) -> None:
         self.id = token_urlsafe(9)
-        self.connections: dict[str, Connection] = {}
-        """Those that were accepted, by id."""
-        self.users: Rooms[Connection] = Rooms()
-        self.rooms: Rooms[Connection] = Rooms()
-        self.joining = Joining()
-        self.shared = Shared()
-        self.cork = Cork(self.shared)
-        self.departures = Departures()
-        self.published = 0
-        self.delivered = 0
-        self._broker = broker
+        self.broker = broker
+        self.delivery = Delivery(options)
+        self.connections = self.delivery.connections
+        self.users = self.delivery.users
+        self.rooms = self.delivery.rooms
+        self.joining = self.delivery.joining
+        self.departures = self.delivery.departures
+        self.shared = self.delivery.shared
+        self.attendance = Attendance(self.rooms, self.delivery.cork)
         self._options = options
-        self.attendance = Attendance(self.rooms, self.cork)
         self._names: dict[Connection, str] = {}
         self._subscriptions = Subscriptions(broker)
+        self._followers = self._subscriptions.followers
+        self.recoveries = Recoveries(broker, self._followers, options, self.delivery.catch_up)
         self._entered = 0
         self._started = False
         self._starting: asyncio.Lock | None = None
@@ -54,7 +55,7 @@ class Node:
         """Start, if nobody did yet."""
         async with self._lock():
             if not self._started:
-                await self._broker.start(self.id, self)
+                await self.broker.start(self.id, self)
                 self._started = True
             self._entered += 1
 
@@ -66,7 +67,8 @@ class Node:
                 self._started = False
                 self._starting = None
                 self.attendance.aclose()
-                await self._broker.aclose()
+                await self.recoveries.aclose()
+                await self.broker.aclose()
 
     def check_started(self) -> None:
         """Check that it can be used as it is.
@@ -74,9 +76,9 @@ class Node:
         Raises:
             ConfigurationError: it was not started, and its broker connects processes.
         """
-        if not self._started and not self._broker.local:
+        if not self._started and not self.broker.local:
             raise ConfigurationError(
-                f"the hub on {type(self._broker).__name__} was not started: run the application with its lifespan"
+                f"the hub on {type(self.broker).__name__} was not started: run the application with its lifespan"
                 " (--lifespan on), or write 'async with hub:' around what uses it"
             )
 
@@ -87,7 +89,7 @@ class Node:
         self.check_started()
         async with self._lock():
             if not self._started:
-                await self._broker.start(self.id, self)
+                await self.broker.start(self.id, self)
                 self._started = True
 
     async def publish(self, publication: Publication) -> None:
@@ -96,6 +98,7 @@ class Node:
         Raises:
             RuntimeError: it is called in another event loop than that of the connections.
             ConfigurationError: the hub was not started, and its broker connects processes.
+            BrokerError: other processes did not get it, or may not have.
         """
         if (self.connections or self._names) and self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
@@ -104,9 +107,11 @@ class Node:
             )
         await self.start()
         history = self._options(publication.name).history if publication.target == "room" else None
-        await self._broker.publish(publication, history)
-        if self.cork.behind:
-            await asyncio.sleep(0)
+        try:
+            await self.broker.publish(publication, history)
+        finally:
+            if self.delivery.cork.behind:
+                await asyncio.sleep(0)
 
     async def recognise(self, connection: Connection) -> None:
         """Note whose a connection is as soon as a guard knows: it can be turned away before accept too.
@@ -126,7 +131,12 @@ class Node:
             self._names[connection] = user
             self.departures.apply(connection, user)
             self.users.add(user, connection)
-            await self._subscriptions.hold("user", user)
+            try:
+                await self._subscriptions.hold("user", user)
+            except BaseException:
+                if self._names.pop(connection, None) == user:
+                    self.users.discard(user, connection)
+                raise
 
     async def enter(self, connection: Connection) -> None:
         """Take a connection up, when it was accepted."""
@@ -154,9 +164,8 @@ class Node:
         return names
 
     async def release(self, names: Sequence[tuple[Target, str]]) -> None:
-        """Need names no longer that a connection needed."""
-        for target, name in names:
-            await self._subscriptions.release(target, name)
+        """Need names no longer that a connection needed: all of them, whatever happens to one."""
+        await self._subscriptions.release_all(names)
 
     async def join(self, connection: Connection, room: str, since: Position | None, meta: Meta | None) -> None:
         """Make a connection a member of a room; nothing happens if it is closed meanwhile.
@@ -164,13 +173,15 @@ class Node:
         Raises:
             WebSocketError: it is being made one already (``conflict``).
             ValueError: ``meta`` is no JSON, or too large.
+            BrokerError: what connects processes did not answer; it is no member.
         """
         options = self._options(room)
         if options.presence:
             device_of(connection.user_id, meta or {})  # raises before anything has changed
         await self.start()
         with self.joining.newcomer(connection, room) as newcomer:
-            await self._subscriptions.hold("room", room, options.history)
+            prepare = partial(self.attendance.load, room) if options.presence else None
+            await self._subscriptions.hold("room", room, options.history, prepare)
             try:
                 if options.history is not None:
                     await self._recover(newcomer, options.history, since)
@@ -198,58 +209,53 @@ class Node:
             await self._subscriptions.release("room", room)
 
     async def _recover(self, newcomer: Newcomer, history: History, since: Position | None) -> None:
-        """Send a newcomer what it missed, and what is published meanwhile."""
-        recovery = await self._broker.recover(newcomer.room, history, since)
+        """Send a newcomer what it missed, and what members got meanwhile."""
+        recovery = await self.recoveries.of_newcomer(newcomer, history, since)
         await replay(newcomer, recovery)
-        missed = [each for each in newcomer.live if (each.offset or 0) > recovery.end]
-        if missed and not newcomer.turned_back:
-            connection = newcomer.connection
-            self.cork.send(run_of((for_member(each, connection) for each in missed), newcomer.room), [connection])
+        if newcomer.live and not newcomer.turned_back:
+            self.delivery.cork.send(caught_up(newcomer), [newcomer.connection])
 
     def deliver(self, publication: Publication) -> None:
-        """Hand a publication to the connections of this process that it is for."""
-        self.published += 1
-        if publication.target == "disconnect":
-            for connection in self.users.members(publication.name):
-                if not publication.only or connection.id in publication.only:
-                    connection.turn_away(publication.code, publication.type)
+        """Take a publication to a name that is subscribed to."""
+        if publication.target == "room":
+            if publication.offset is None or self._is_next(publication):
+                self.delivery.to_room(publication)
         elif publication.target == "user":
-            self._deliver_to_user(publication)
+            self.delivery.to_user(publication)
         else:
-            self._deliver_to_room(publication)
+            self.delivery.disconnect(publication)
 
-    def _deliver_to_user(self, publication: Publication) -> None:
-        user = self.users.get(publication.name)
-        if user is None:
-            return
-        others = {each for each in user.members if each.raw or each.id not in self.connections}
-        self.delivered += self.cork.publish(user, prepared(publication), "disconnect", excluded=others)
-
-    def _deliver_to_room(self, publication: Publication) -> None:
-        if publication.offset is not None:
-            self.joining.take(publication)
-        room = self.rooms.get(publication.name)
-        if room is None:
-            return
-        options = self._options(publication.name)
-        excluded = {each for id in publication.exclude if (each := self.connections.get(id)) is not None}
-        for user in publication.exclude_users:
-            excluded.update(self.users.members(user))
-        self.delivered += self.cork.publish(
-            room, prepared(publication), options.overflow, compress=options.compress, excluded=excluded
-        )
-        if publication.offset is not None and excluded:
-            skips = run_of([skipped(publication)], publication.name)
-            self.cork.send(skips, [each for each in excluded if each in room.members])
+    def _is_next(self, publication: Publication) -> bool:
+        """Whether a publication with an offset is what comes next in its room; if others are missing, see to them."""
+        room = publication.name
+        follower = self._followers.get(room)
+        if follower is None:
+            return False
+        if follower.take(publication):
+            return True
+        if follower.behind:
+            self.recoveries.ask(room)
+        return False
 
     def lost(self, names: Collection[tuple[Target, str]]) -> None:
-        """Take notice that publications to these names may be missing."""
+        """Take notice that publications to these names may be missing: recover them, or tell whom it concerns."""
+        self.recoveries.retry()
+        for target, name in names:
+            follower = self._followers.get(name) if target == "room" else None
+            if follower is None:
+                self.delivery.tell_of_gap(target, name)
+            else:
+                follower.lose()
+                self.recoveries.ask(name)
+        self.attendance.reload([name for target, name in names if target == "room"])
 
     def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
-        """Take entries of other nodes."""
+        """Take entries of other nodes in a room that is subscribed to."""
+        self.attendance.present(room, changed, gone)
 
     def departed(self, node: str) -> None:
         """Take notice that another node is gone."""
+        self.attendance.departed(node)
 
     def _settle(self) -> None:
         """Belong to the running event loop; what one that has ended did not write any more is forgotten."""
@@ -257,8 +263,9 @@ class Node:
         if self._loop is not loop:
             self._loop = loop
             self.attendance.aclose()
-            self.cork = Cork(self.shared)
-            self.attendance = Attendance(self.rooms, self.cork, self.attendance.options)
+            self.delivery.cork = Cork(self.shared)
+            self.attendance = Attendance(self.rooms, self.delivery.cork, self.attendance.options)
+            self.recoveries = Recoveries(self.broker, self._followers, self._options, self.delivery.catch_up)
 
     def _lock(self) -> asyncio.Lock:
         if self._starting is None:

@@ -16,7 +16,12 @@ class Gap:
     """Stands in the queue where publications of a room were dropped."""
 
     room: str
-    dropped: int
+    dropped: int | None
+    """How many, ``None`` where nobody knows."""
+
+    def add(self, dropped: int | None) -> None:
+        """Count more of them."""
+        self.dropped = None if dropped is None or self.dropped is None else self.dropped + dropped
 
 
 class _Entry(NamedTuple, Generic[ItemT]):
@@ -79,7 +84,7 @@ class Outbox(Generic[ItemT]):
             while self.full and self._drop_oldest(room):
                 dropped += 1
         if self.full:
-            self._drop_new(room)
+            self._drop_new(room, 1)
             dropped += 1
         else:
             place = self._add(_Entry(item, size, room, key if overflow == "latest" else None))
@@ -87,6 +92,10 @@ class Outbox(Generic[ItemT]):
             if overflow == "latest" and key is not None:
                 self._keys[room, key] = place
         return Offered(dropped, int(superseded)) if dropped or superseded else _TAKEN
+
+    def lose(self, room: str) -> None:
+        """Note that publications of a room may be missing here, nobody knows how many."""
+        self._drop_new(room, None)
 
     def pop(self) -> ItemT | Gap:
         """Take out what is next."""
@@ -147,7 +156,7 @@ class Outbox(Generic[ItemT]):
                 before = entry
                 continue
             if before is not None:
-                before.dropped += 1
+                before.add(1)
                 self._remove(place, room)
                 self._forget(room, place)
             else:
@@ -155,14 +164,14 @@ class Outbox(Generic[ItemT]):
             return True
         return False
 
-    def _drop_new(self, room: str) -> None:
+    def _drop_new(self, room: str, count: int | None) -> None:
         places = self._rooms.setdefault(room, OrderedDict())
         last = self._entries[next(reversed(places))] if places else None
         if isinstance(last, Gap):
-            last.dropped += 1
+            last.add(count)
             return
         places[self._next] = None
-        self._entries[self._next] = Gap(room, 1)
+        self._entries[self._next] = Gap(room, count)
         self._next += 1
 
     def _remove(self, place: int, room: str, gap: Gap | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from wsrouter.brokers.base import Publication
 from wsrouter.codecs import dump
 from wsrouter.connection import Connection
-from wsrouter.history import Recovery
+from wsrouter.history import Position, Recovery
 from wsrouter.joining import Newcomer
 from wsrouter.runs import Prepared, Run
 
@@ -30,8 +30,14 @@ def skipped(publication: Publication) -> Prepared:
     return Prepared(SKIP, None, publication.name, publication.offset)
 
 
-def run_of(publications: Iterable[Prepared], room: str) -> Run:
-    """Return publications as a run of their own, for some connections of a room with history."""
+def joined(room: str, stand: Position, *, recovered: bool = False, count: int = 0) -> Prepared:
+    """Return the ``$joined`` frame: where who gets it stands, and whether ``count`` publications are all it missed."""
+    data = {"epoch": stand.epoch, "offset": stand.offset, "recovered": recovered, "count": count}
+    return Prepared("$joined", dump(data), room)
+
+
+def run_of(publications: Iterable[Prepared], room: str | None) -> Run:
+    """Return publications as a run of their own, for some of the connections of a room or a user."""
     run = Run(room, "disconnect")
     for each in publications:
         run.add(each)
@@ -41,17 +47,25 @@ def run_of(publications: Iterable[Prepared], room: str) -> Run:
 async def replay(newcomer: Newcomer, recovery: Recovery[Publication]) -> None:
     """Send ``$joined`` and what was missed, as fast as the client reads."""
     connection = newcomer.connection
-    joined = {
-        "epoch": recovery.epoch,
-        "offset": recovery.offset,
-        "recovered": recovery.recovered,
-        "count": len(recovery.publications),
-    }
-    await connection.write(connection.codec.publication("$joined", dump(joined), newcomer.room))
+    stand, count = Position(recovery.epoch, recovery.offset), len(recovery.publications)
+    first = joined(newcomer.room, stand, recovered=recovery.recovered, count=count)
+    await connection.write(first.encode(connection.codec))
     for publication in recovery.publications:
         if newcomer.turned_back:
             return
         await connection.write(for_member(publication, connection).encode(connection.codec))
+
+
+def caught_up(newcomer: Newcomer) -> Run:
+    """Return what members got since a newcomer asked what it missed."""
+    room = newcomer.room
+    return run_of(
+        (
+            joined(room, each) if isinstance(each, Position) else for_member(each, newcomer.connection)
+            for each in newcomer.live
+        ),
+        room,
+    )
 
 
 def for_member(publication: Publication, connection: Connection) -> Prepared:

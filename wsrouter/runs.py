@@ -63,6 +63,7 @@ class Run:
         "room",
         "served",
         "size",
+        "tells_of_gap",
     )
 
     def __init__(self, room: str | None, overflow: Overflow, compress: bool = False) -> None:
@@ -78,6 +79,8 @@ class Run:
         """Those of them who have it already."""
         self.prepared: list[Prepared] = []
         self.size = 0
+        self.tells_of_gap = False
+        """Whether it is the ``$gap`` of what was lost on the way here: there is always room for that."""
         self._frames: dict[tuple[Codec, int | None], Sequence[bytes]] = {}
         self._wire: dict[tuple[Codec, int | None], bytes] = {}
         self._events: dict[Codec, Sequence[tuple[Event, int]]] = {}

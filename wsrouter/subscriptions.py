@@ -1,9 +1,14 @@
 """What this process gets from the broker: a name is subscribed to while somebody needs it."""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
 from wsrouter.brokers.base import Broker, Target
+from wsrouter.following import Follower
 from wsrouter.history import History
+
+logger = logging.getLogger("wsrouter")
 
 
 class _Subscription:
@@ -31,12 +36,26 @@ class Subscriptions:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.followers: dict[str, Follower] = {}
+        """Of each room with history that is subscribed to."""
         self._subscriptions: dict[tuple[Target, str], _Subscription] = {}
 
-    async def hold(self, target: Target, name: str, history: History | None = None) -> None:
+    async def hold(
+        self,
+        target: Target,
+        name: str,
+        history: History | None = None,
+        prepare: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         """Need a name. When it returns, nothing that is published to it from then on is missed.
 
         It is not needed any more if this raises or is cancelled; others who need it are not touched by that.
+
+        Args:
+            target: what it is the name of.
+            name: of a room or a user.
+            history: of a room that has one.
+            prepare: called once it is subscribed to, before anybody has it.
         """
         subscription = self._subscriptions.get((target, name))
         if subscription is None:
@@ -48,7 +67,11 @@ class Subscriptions:
             async with subscription.changing:
                 if not subscription.made:
                     subscription.asked = True
+                    if history is not None:
+                        self.followers[name] = Follower()
                     await self._broker.subscribe(target, name, history)
+                    if prepare is not None:
+                        await prepare()
                     subscription.made = True
         except BaseException:
             await self.release(target, name)
@@ -68,10 +91,31 @@ class Subscriptions:
             try:
                 if subscription.asked:
                     subscription.asked = subscription.made = False
+                    if target == "room":
+                        self.followers.pop(name, None)
                     await self._broker.unsubscribe(target, name)
             finally:
                 if subscription.idle() and self._subscriptions.get((target, name)) is subscription:
                     del self._subscriptions[target, name]
 
+    async def release_all(self, names: Sequence[tuple[Target, str]]) -> None:
+        """Need some names no longer: all of them, whatever happens to one. A failure is logged."""
+        if self._broker.local or len(names) < 2:
+            for name in names:
+                try:
+                    await self.release(*name)
+                except Exception as exc:
+                    _failed(*name, exc)
+            return
+        # At once: where the broker is away, none waits for the deadlines of the others.
+        ends = await asyncio.gather(*(self.release(*name) for name in names), return_exceptions=True)
+        for name, end in zip(names, ends, strict=True):
+            if isinstance(end, Exception):
+                _failed(*name, end)
+
     def __len__(self) -> int:
         return len(self._subscriptions)
+
+
+def _failed(target: Target, name: str, exc: Exception) -> None:
+    logger.error("Unsubscribing from the %s %r failed", target, name, exc_info=exc)

@@ -211,6 +211,9 @@ class Writer(ABC):
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = Outbox(self.limits.outbox_bytes, self.limits.outbox_frames)
+        if run.tells_of_gap:
+            outbox.lose(run.room or "")
+            return True
         offered = outbox.offer(item, size, run.room or "", run.overflow, key)
         if not offered:
             self.too_slow()
@@ -221,7 +224,7 @@ class Writer(ABC):
         return True
 
     def _gap(self, gap: Gap) -> Frame:
-        return self.codec.publication("$gap", to_json({"dropped": gap.dropped}), gap.room)
+        return self.codec.publication("$gap", to_json({"dropped": gap.dropped}), gap.room or None)
 
     async def _wait_below_bound(self) -> None:
         if self._below_bound is None:

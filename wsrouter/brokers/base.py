@@ -59,6 +59,10 @@ class Publication:
         """Return the publication with its place in the stream of its room."""
         return replace(self, epoch=position.epoch, offset=position.offset)
 
+    def aged(self, age: float) -> "Publication":
+        """Return a ``disconnect`` as it is handed over so many seconds after it was ordered."""
+        return replace(self, age=age)
+
     def excludes(self, connection: str, user: str | None) -> bool:
         """Whether a member does not get it, but the ``$skip`` in its place where there is an offset.
 

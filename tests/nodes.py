@@ -1,0 +1,247 @@
+"""Two nodes in one process, each a hub on a server of its own, and a broker between them that fails as told."""
+
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection
+
+from tests.support import Server, connect, eventually, serve
+from wsrouter import (
+    BrokerError,
+    Connection,
+    History,
+    Hub,
+    Message,
+    Position,
+    RoomOptions,
+    WebSocketHandler,
+    WebSocketRouter,
+    on,
+)
+from wsrouter.brokers import Entry, Link, MemoryBroker, Publication, Receiver, Slot
+from wsrouter.brokers.base import Target
+from wsrouter.history import Recovery, Streams
+
+
+class Said(Message, type="said"):
+    n: int
+
+
+class ShakyBroker(MemoryBroker):
+    """A broker whose link to a server breaks, loses and delays as it is told."""
+
+    def __init__(self, *, beside: "ShakyBroker | None" = None) -> None:
+        super().__init__(beside=beside)
+        self.up = True
+        """Whether its server answers."""
+        self.flowing = True
+        """Whether what is published comes at once; else it waits until `flow`."""
+        self.waiting: deque[Publication] = deque()
+        self.names: set[tuple[Target, str]] = set()
+        self.asked: list[str] = []
+        """What it was asked that needs the server."""
+        self._hub: Receiver | None = None
+
+    async def start(self, node: str, receiver: Receiver) -> None:
+        self._hub = receiver
+        await super().start(node, _Reader(self, receiver))
+
+    def link(self) -> Link:
+        return Link("up" if self.up else "down")
+
+    async def publish(self, publication: Publication, history: History | None = None) -> None:
+        if not self.up:
+            if history is None and self._hub is not None:
+                self._hub.deliver(publication)
+            raise BrokerError("the server is away")
+        await super().publish(publication, history)
+
+    async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
+        self._ask(f"subscribe {target} {name}")
+        await super().subscribe(target, name, history)
+        self.names.add((target, name))
+
+    async def unsubscribe(self, target: Target, name: str) -> None:
+        self.names.discard((target, name))
+        await super().unsubscribe(target, name)
+
+    async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
+        self._ask(f"recover {room}")
+        return await super().recover(room, history, since)
+
+    async def announce(self, room: str, entries: Sequence[Entry]) -> Sequence[str]:
+        self._ask(f"announce {room}")
+        return await super().announce(room, entries)
+
+    async def withdraw(self, room: str, refs: Sequence[str]) -> None:
+        self._ask(f"withdraw {room}")
+        await super().withdraw(room, refs)
+
+    async def entries(self, room: str) -> Sequence[Entry]:
+        self._ask(f"entries {room}")
+        return await super().entries(room)
+
+    async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
+        self._ask(f"acquire {name}")
+        return await super().acquire(name, holder, most, replace=replace)
+
+    def take(self, publication: Publication) -> None:
+        """Take what comes from the server, or let it wait."""
+        self.waiting.append(publication)
+        if self.flowing:
+            self.flow()
+
+    def flow(self, count: int | None = None) -> None:
+        """Hand over what waits, or the first of it."""
+        assert self._hub is not None
+        for _ in range(len(self.waiting) if count is None else min(count, len(self.waiting))):
+            self._hub.deliver(self.waiting.popleft())
+
+    def lose(self, *, tell: bool = True) -> None:
+        """Lose what waits, and say so."""
+        self.waiting.clear()
+        if tell:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say that something may have been lost."""
+        assert self._hub is not None
+        self._hub.lost([*self.names])
+
+    def begin_anew(self) -> None:
+        """Let the server forget all streams, as after a flush."""
+        self._server.streams = Streams()
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if not self.up:
+            raise BrokerError("the server is away")
+
+
+class _Reader:
+    """What the server of a `ShakyBroker` talks to."""
+
+    def __init__(self, broker: ShakyBroker, hub: Receiver) -> None:
+        self._broker = broker
+        self._hub = hub
+
+    def deliver(self, publication: Publication) -> None:
+        self._broker.take(publication)
+
+    def lost(self, names: Collection[tuple[Target, str]]) -> None:
+        self._hub.lost(names)
+
+    def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
+        self._hub.present(room, changed, gone)
+
+    def departed(self, node: str) -> None:
+        self._hub.departed(node)
+
+
+@dataclass
+class User:
+    id: str
+
+
+async def log_in(connection: Connection) -> None:
+    """Take the user's name from the query."""
+    if user := connection.query_params.get("user"):
+        connection.scope["user"] = User(user)
+
+
+class Desk(WebSocketHandler):
+    """Does with rooms what its client asks for."""
+
+    guards = [log_in]
+    client_rooms = ["*"]
+    max_in_flight = 4
+
+    async def on_connect(self) -> None:
+        for room in self.connection.query_params.getlist("room"):
+            await self.join(room)
+
+    @on("say")
+    async def say(self, message: tuple[str, int]) -> None:
+        room, n = message
+        await self.broadcast(room, Said(n=n))
+
+    @on("say to others")
+    async def say_to_others(self, message: tuple[str, int]) -> None:
+        room, n = message
+        await self.broadcast(room, Said(n=n), exclude=self.connection.id)
+
+    @on("id")
+    async def id(self, message: None) -> str:
+        return self.connection.id
+
+
+ROOMS: Mapping[str, RoomOptions] = {
+    "feed:*": RoomOptions(history=History()),
+    "small:*": RoomOptions(history=History(size=3)),
+    "desk:*": RoomOptions(presence=True),
+    "raw:*": RoomOptions(raw=True),
+}
+
+
+class Node:
+    """A hub on a server, and its broker."""
+
+    def __init__(self, broker: ShakyBroker, hub: Hub, server: Server, clients: AsyncExitStack) -> None:
+        self.broker = broker
+        self.hub = hub
+        self.server = server
+        self._clients = clients
+
+    async def enter(self, query: str = "", path: str = "/", **options: Any) -> ClientConnection:
+        """Connect a client, and wait until it is in the rooms of its query."""
+        before = self.hub.connections
+        ws = await self._clients.enter_async_context(connect(self.server, f"{path}?{query}", **options))
+        rooms = frozenset(room for key, _, room in (each.partition("=") for each in query.split("&")) if key == "room")
+        await eventually(
+            lambda: any(each.rooms == rooms for id, each in self.hub.connections.items() if id not in before)
+        )
+        return ws
+
+
+@asynccontextmanager
+async def nodes(
+    count: int = 2, *, handlers: Mapping[str, type[WebSocketHandler]] | None = None, **options: Any
+) -> AsyncGenerator[list[Node]]:
+    """Serve several hubs, each on a server of its own, on brokers beside each other.
+
+    Args:
+        count: how many.
+        handlers: by path; by default `Desk` at ``/``.
+        options: of the routers.
+    """
+    async with AsyncExitStack() as servers, AsyncExitStack() as clients:
+        brokers = [ShakyBroker()]
+        brokers += [ShakyBroker(beside=brokers[0]) for _ in range(count - 1)]
+        made: list[Node] = []
+        for broker in brokers:
+            hub = Hub(broker, rooms=ROOMS)
+            router = WebSocketRouter(hub=hub, **options)
+            for path, handler in (handlers or {"/": Desk}).items():
+                router.add_handler(path, handler)
+            app = FastAPI()
+            app.include_router(router)
+            server = await servers.enter_async_context(serve(app))
+            made.append(Node(broker, hub, server, clients))
+        yield made
+
+
+def go_away(*all_of: Node) -> None:
+    """Let the server be away, for these nodes."""
+    for node in all_of:
+        node.broker.up = node.broker.flowing = False
+
+
+def come_back(*all_of: Node) -> None:
+    """Let the server be there again: what came meanwhile is lost."""
+    for node in all_of:
+        node.broker.up = node.broker.flowing = True
+        node.broker.lose()

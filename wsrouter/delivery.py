@@ -1,0 +1,111 @@
+"""Who of this process gets what comes from the broker."""
+
+from collections.abc import Callable
+from typing import Final
+
+from wsrouter.brokers.base import Publication, Target
+from wsrouter.codecs import dump
+from wsrouter.connection import Connection
+from wsrouter.departures import Departures
+from wsrouter.fanout import Cork
+from wsrouter.following import Caught
+from wsrouter.joining import Joining
+from wsrouter.replay import joined, prepared, run_of, skipped
+from wsrouter.rooms import Rooms
+from wsrouter.rules import RoomOptions
+from wsrouter.runs import Prepared
+from wsrouter.writer import Shared
+
+STATE_LOST: Final = 4510
+_UNKNOWN: Final = dump({"dropped": None})
+
+
+class Delivery:
+    """Hands publications to connections, and tells them where some are missing. Synchronous.
+
+    Args:
+        options: finds the options of a room.
+    """
+
+    def __init__(self, options: Callable[[str], RoomOptions]) -> None:
+        self.connections: dict[str, Connection] = {}
+        """Those that were accepted, by id."""
+        self.users: Rooms[Connection] = Rooms()
+        self.rooms: Rooms[Connection] = Rooms()
+        self.joining = Joining()
+        self.departures = Departures()
+        self.shared = Shared()
+        self.cork = Cork(self.shared)
+        self.published = 0
+        self.delivered = 0
+        self.holes = 0
+        """How often the members of a room, or the connections of a user, were told that something is missing."""
+        self._options = options
+
+    def to_room(self, publication: Publication) -> None:
+        """Hand a publication to the members of a room; what has a place in the stream, in the order of that."""
+        self.published += 1
+        if publication.offset is not None:
+            self.joining.take(publication.name, publication)
+        room = self.rooms.get(publication.name)
+        if room is None:
+            return
+        options = self._options(publication.name)
+        excluded = {each for id in publication.exclude if (each := self.connections.get(id)) is not None}
+        for user in publication.exclude_users:
+            excluded.update(self.users.members(user))
+        self.delivered += self.cork.publish(
+            room, prepared(publication), options.overflow, compress=options.compress, excluded=excluded
+        )
+        if publication.offset is not None and excluded:
+            skips = run_of([skipped(publication)], publication.name)
+            self.cork.send(skips, [each for each in excluded if each in room.members])
+
+    def to_user(self, publication: Publication) -> None:
+        """Hand a publication to the connections of a user that speak the envelope."""
+        self.published += 1
+        user = self.users.get(publication.name)
+        if user is None:
+            return
+        others = {each for each in user.members if each.raw or each.id not in self.connections}
+        self.delivered += self.cork.publish(user, prepared(publication), "disconnect", excluded=others)
+
+    def disconnect(self, publication: Publication) -> None:
+        """Close the connections of a user that had begun when it was ordered; those that are not known yet, too."""
+        self.published += 1
+        user = publication.name
+        self.departures.note(user, publication.code, publication.type, only=publication.only, age=publication.age)
+        for connection in self.users.members(user):
+            self.departures.apply(connection, user)
+
+    def catch_up(self, room: str, caught: Caught) -> None:
+        """Hand what was missed to the members of a room, and to those on their way; or tell them that they can't."""
+        if caught.restart is not None:
+            self.joining.take(room, caught.restart)
+            members = self.rooms.get(room)
+            if members is not None:
+                self.holes += 1
+                self.cork.publish(members, joined(room, caught.restart), "disconnect")
+        for publication in caught.publications:
+            self.to_room(publication)
+
+    def tell_of_gap(self, target: Target, name: str) -> None:
+        """Tell the members of a room without history, or the connections of a user, that something may be missing.
+
+        In a raw room there is no frame that could tell it: its members are closed.
+        """
+        here = (self.rooms if target == "room" else self.users).get(name)
+        if here is None:
+            return
+        if target == "room" and self._options(name).raw:
+            self.holes += 1
+            for each in tuple(here.members):
+                each.start_close(STATE_LOST, "messages may be missing")
+            return
+        room = name if target == "room" else None
+        told = [each for each in here.members if not each.raw and each.id in self.connections]
+        if told:
+            self.holes += 1
+            gap = run_of([Prepared("$gap", _UNKNOWN, room)], room)
+            gap.tells_of_gap = True
+            self.cork.send(gap, told)
