@@ -73,7 +73,8 @@ class Intake:
         if event["type"] != "websocket.receive":
             self._left(close_of(event))
             return None
-        if self._connection.closed is not None:
+        closed = self._connection.closed
+        if closed is not None and (closed.by == "server" or self._chain.table.cls.cancel_on_disconnect):
             return None
         text = event.get("text")
         frame: Frame = event["bytes"] if text is None else text

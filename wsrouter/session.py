@@ -25,6 +25,7 @@ from wsrouter.portable import PortableConnection
 from wsrouter.tasks import insist, shielded
 from wsrouter.transports import transport_of
 from wsrouter.work import Work
+from wsrouter.writer import LOST
 
 logger = logging.getLogger("wsrouter")
 
@@ -171,23 +172,36 @@ class Session:
 
     def _closing(self) -> None:
         """Note that this side closes: what waits is not handled any more."""
+        if self._connection.closed is LOST:
+            self._cut_off()
+            return
         self._work.drop_waiting()
         loop = asyncio.get_running_loop()
         self._give_up = loop.call_later(self._chain.limits.close, self._inbox.give_up)
         self._wind_up(still_listening=True)
 
+    def _cut_off(self) -> None:
+        """Note that nothing can be sent any more: what the client sent before is still to be heard, and how it left."""
+        self._wind_up(still_listening=True)
+        self._begin_drain()
+
     def _wind_up(self, *, still_listening: bool = False) -> None:
         if self._handshake is not None:
             self._handshake.left()
         self._work.wind_up()
-        if self._drain is None and not self._work.idle:
-            drain = self._chain.limits.drain
-            self._drain = asyncio.get_running_loop().call_later(drain, self._end_drain)
+        if not self._work.idle:
+            self._begin_drain()
         if not still_listening:
             self._inbox.end()
 
+    def _begin_drain(self) -> None:
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().call_later(self._chain.limits.drain, self._end_drain)
+
     def _end_drain(self) -> None:
         self._work.end(again=True)
+        if self._connection.closed is LOST:  # and the server does not say how
+            self._inbox.give_up()
         self._drain = asyncio.get_running_loop().call_later(self._chain.limits.on_disconnect, self._work.abandon)
 
     def _unreadable(self, exc: Exception) -> None:

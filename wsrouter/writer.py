@@ -21,7 +21,7 @@ logger = logging.getLogger("wsrouter")
 
 SLOW_CONSUMER: Final = 4508
 LOST: Final = CloseInfo(1006)
-"""What is known of a client to which nothing can be sent, until the server tells more."""
+"""What is known of a client to which nothing can be sent, until the server tells more. It may have sent more before."""
 TURN_SENDS: Final = 256
 """After so many sends that the server took at once, whoever sends gives the loop back."""
 
@@ -50,7 +50,8 @@ class Writer(ABC):
         send: the ASGI ``send``.
         codec: what the connection speaks.
         limits: bounds and deadlines.
-        on_close: called when this side begins to close.
+        on_close: called when this side begins to close, and when it turns out that nothing can be sent any more;
+            `closed` says which.
     """
 
     __slots__ = (
@@ -176,10 +177,17 @@ class Writer(ABC):
         if self._outbox is not None:
             self._outbox.clear()
 
+    def cut_off(self) -> None:
+        """Note that nothing can be sent any more; how the client has left is still to be heard."""
+        was_open = self.closed is None
+        self.lost(LOST)
+        if was_open:
+            self.on_close()
+
     def failed(self, exc: Exception) -> None:
         if isinstance(exc, OSError | RuntimeError):
             logger.debug("%r: sending failed, the client is taken for gone", self, exc_info=exc)
-            self.lost(LOST)
+            self.cut_off()
             return
         logger.error("%r: sending failed", self, exc_info=exc)
         if self.closed is None:
