@@ -68,6 +68,10 @@ class Socket:
     def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
         self._resumed, self._paused = resumed, paused
 
+    @property
+    def ended(self) -> bool:
+        return self.closed is not None or self.aborted
+
     def pause(self) -> None:
         """Read nothing any more."""
         self.paused = True

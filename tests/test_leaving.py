@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from tests.envelopes import app_of
-from tests.paths import DIRECT, PORTABLE
+from tests.paths import DIRECT, PORTABLE, connection_at, each_path
 from tests.support import eventually, serve
 from tests.wire import CLOSE, RawClient, text
 from wsrouter import CloseInfo, Hub, Limits, WebSocketHandler, on
@@ -94,3 +95,111 @@ async def test_a_client_that_nothing_can_be_sent_to_is_let_go(failure: type[Exce
         await client.end()
         await eventually(lambda: not hub.connections)
     assert events == ([0, 1006] if idle else [0, 1, 1006])
+
+
+FULL = Limits(inbox_messages=4, inbox_full=LONG, drain=LONG)
+
+
+@pytest.mark.parametrize("leave", ["closes", "ends", "resets"])
+@pytest.mark.parametrize("sort", ["method", "stream"])
+@pytest.mark.parametrize("sent", [10, 200], ids=["some", "many"])
+async def test_a_client_that_leaves_while_its_inbox_is_full(leave: str, sort: str, sent: int) -> None:
+    """On our class a stream, and what `cancel_on_disconnect` says, ends at once although nobody reads its client."""
+    events: list[Any] = []
+    began = asyncio.Event()
+
+    class Busy(WebSocketHandler):
+        cancel_on_disconnect = sort == "method"
+
+        @on("work")
+        async def work(self, message: None) -> None:
+            await self.long()
+
+        @on("feed")
+        async def feed(self, message: None) -> AsyncIterator[int]:
+            yield 0
+            await self.long()
+
+        async def long(self) -> None:
+            began.set()
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                events.append("cancelled")
+
+        @on("note")
+        async def note(self, message: int) -> None:
+            events.append(message)
+
+        async def on_disconnect(self, close: CloseInfo) -> None:
+            events.append(close.code)
+
+    async with serve(app_of(Busy, limits=FULL), ws=DIRECT) as server, RawClient(server) as client:
+        await client.handshake()
+        client.send(text(json.dumps({"type": "work" if sort == "method" else "feed", "data": None})))
+        await began.wait()
+        client.send(b"".join(note(number) for number in range(sent)))
+        if leave == "closes":
+            client.send(CLOSE)
+        if leave == "resets":
+            client.reset()
+        else:
+            client.drop()
+        await eventually(lambda: "cancelled" in events, timeout=2)
+        await eventually(lambda: events[-1] in (1000, 1006))
+    handled = list(range(sent)) if sort == "stream" else []
+    assert events == ["cancelled", *handled, 1000 if leave == "closes" else 1006]
+
+
+@each_path
+@pytest.mark.parametrize("leave", ["closes", "ends"])
+async def test_nothing_is_lost_of_a_client_that_leaves_while_its_inbox_is_full(ws: str, leave: str) -> None:
+    """All that it had sent is handled, in order, and then the connection ends as the client has ended it."""
+    handled: list[int] = []
+    ends: list[CloseInfo] = []
+    go = asyncio.Event()
+
+    class Slow(WebSocketHandler):
+        @on("note")
+        async def note(self, message: int) -> None:
+            await go.wait()
+            handled.append(message)
+
+        async def on_disconnect(self, close: CloseInfo) -> None:
+            ends.append(close)
+
+    hub = Hub()
+    async with serve(app_of(Slow, limits=FULL, hub=hub), ws=ws) as server, RawClient(server) as client:
+        await client.handshake()
+        client.send(b"".join(note(number, call=False) for number in range(500)))
+        if leave == "closes":
+            client.send(CLOSE)
+        client.drop()
+        connection = connection_at(hub, "/")
+        if ws == DIRECT:
+            await eventually(lambda: connection.closed is not None)
+        go.set()
+        await eventually(lambda: ends)
+    assert handled == list(range(500))
+    assert [end.code for end in ends] == [1000 if leave == "closes" else 1006]
+
+
+async def test_nothing_is_written_to_a_socket_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that never waits notices by itself that its client has vanished: asyncio has nothing to warn of."""
+    hub = Hub()
+
+    class Endless(WebSocketHandler):
+        @on("count")
+        async def count(self, message: None) -> AsyncIterator[int]:
+            for number in range(10**9):
+                yield number
+
+    async with serve(app_of(Endless, hub=hub), ws=DIRECT) as server:
+        for _ in range(5):
+            async with RawClient(server) as client:
+                await client.handshake()
+                client.send(text('{"type":"count","data":null,"id":1}'))
+                await client.frame()
+                client.reset()
+                await eventually(lambda: not hub.connections)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -11,6 +11,8 @@ from wsrouter.runs import Run
 from wsrouter.transports import DirectTransport
 from wsrouter.writer import TURN_SENDS
 
+LOOK_SENDS: Final = 4
+"""After so many sends it is looked whether the socket is gone: a loop of sends may give nobody a turn to say so."""
 CHUNK: Final = 64 * 1024
 """Bytes of waiting frames that are joined for one write."""
 
@@ -42,6 +44,8 @@ class DirectConnection(Connection):
         self._transport.attach(self._resumed, self._paused)
         self._attached = True
         self._resumed()
+        if self._transport.ended:
+            self._paused()
 
     @property
     def pending_bytes(self) -> int:
@@ -71,7 +75,9 @@ class DirectConnection(Connection):
             await self._wait_below_bound()
         else:
             self._sends += 1
-            if self._sends % TURN_SENDS == 0:
+            if not self._sends % LOOK_SENDS and transport.ended:
+                self._paused()
+            if not self._sends % TURN_SENDS:
                 await asyncio.sleep(0)
 
     def reply(self, frame: Frame) -> None:
@@ -171,6 +177,8 @@ class DirectConnection(Connection):
 
     def _paused(self) -> None:
         self.straight = None
+        if self.closed is None and self._transport.ended:
+            self.cut_off()
 
     def _resumed(self) -> None:
         """Write what waits, as much as the transport takes."""

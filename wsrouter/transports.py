@@ -43,6 +43,14 @@ class DirectTransport(Protocol):
     A frame that one connection may read compressed, without context takeover, another with at least as many
     bits may read too. An uncompressed frame is legal either way."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing gets out any more, because it is closed or the client is gone; it is paused then, for good.
+
+        What the client sent before may still be to be received.
+        """
+        ...
+
     def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
         """Have ``resumed`` called whenever `paused` becomes false again, and ``paused`` when it becomes true.
 

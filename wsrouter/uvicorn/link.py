@@ -1,8 +1,10 @@
 """One socket that speaks WebSocket (RFC 6455): reads in slices, and ends in every case."""
 
 import asyncio
+import select
 import socket
 import struct
+import sys
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
@@ -16,6 +18,8 @@ from wsrouter.uvicorn.keepalive import Keepalive
 from wsrouter.uvicorn.reader import FrameReader, Ping, Pong, Violation
 from wsrouter.uvicorn.sending import Sender, control
 
+LOOK_EVERY: Final = 0.25
+"""Seconds after which a client that is not read is looked for."""
 SLICE: Final = 128
 """Frames that are handled before the event loop gets its turn."""
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -71,12 +75,14 @@ class Link(Sender):
         """Whether the reader waits until the application has received what it has."""
         self._keepalive = Keepalive(loop, ping_interval, ping_timeout, ping=self._ping, expired=self._keepalive_expired)
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._stream_ended()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
+        for timer in (self._abort_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
 
     def eof_received(self) -> None:
         # The transport closes now, once all has left that is written: with a client that does not read, never.
@@ -134,8 +140,7 @@ class Link(Sender):
                     self._end(received)
                     return
                 if arrivals.full and self._state is not State.CLOSING:
-                    self._stop_flow()
-                    self._held = True
+                    self._hold()
                     break
             else:
                 self._stop_flow()
@@ -161,6 +166,22 @@ class Link(Sender):
             self._flowing = False
             if not self._lost:
                 self.transport.pause_reading()
+
+    def _hold(self) -> None:
+        """Read no more until the application has received what there is; whether the client is there is looked at."""
+        self._stop_flow()
+        self._held = True
+        if self._look_timer is None:
+            self._look_timer = self.loop.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Find out that a client is gone whose socket is not read: what it sent before is still to be received."""
+        self._look_timer = None
+        if self._held and self._sending:
+            if has_hung_up(self.transport.get_extra_info("socket")):
+                super()._stop_sending()
+            else:
+                self._look_timer = self.loop.call_later(LOOK_EVERY, self._look)
 
     def _unhold(self) -> None:
         if self._held:
@@ -241,3 +262,15 @@ class Link(Sender):
     def _abort_in(self, timeout: float) -> None:
         if self._abort_timer is None and not self._lost:
             self._abort_timer = self.loop.call_later(timeout, self.abort)
+
+
+def has_hung_up(end: socket.socket | None) -> bool:
+    """Whether a client has closed its socket, or reset it, whatever of it is still unread.
+
+    Where the platform does not tell of an end behind unread bytes (``POLLRDHUP`` is Linux's), resets are found.
+    """
+    if sys.platform == "win32" or end is None or end.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(end.fileno(), select.POLLRDHUP if sys.platform == "linux" else 0)
+    return bool(poll.poll(0))

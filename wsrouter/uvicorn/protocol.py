@@ -151,7 +151,7 @@ class WebSocketProtocol(Link):
         elif kind == "websocket.send":
             if self.paused:
                 await self._drain()
-            if self._state is not State.OPEN:
+            if self.ended:
                 raise ClientDisconnected
             data = event.get("bytes")
             if data is None:

@@ -58,6 +58,11 @@ class Sender(asyncio.Protocol):
             if self._resumed is not None:
                 self._resumed()
 
+    @property
+    def ended(self) -> bool:
+        # The transport knows before `connection_lost` is called, and a write to it is logged from the fifth on.
+        return not self._sending or self.transport.is_closing()
+
     def attach(self, resumed: Callable[[], object], paused: Callable[[], object]) -> None:
         if self._sending:
             self._resumed, self._paused = resumed, paused
