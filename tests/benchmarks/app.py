@@ -1,10 +1,12 @@
 """What the side-by-side benchmark serves: echo, echo with a dependency, and a room with a publisher."""
 
+import os
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
 
 from wsrouter import Hub, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter.brokers import Broker, MemoryBroker
 
 ROOM = "room"
 
@@ -32,7 +34,17 @@ async def get_prefix() -> str:
     return ""
 
 
-router = WebSocketRouter(hub=Hub())
+def broker() -> Broker:
+    """Return what ``WSB_REDIS`` asks for: several processes through that Redis, else one."""
+    url = os.environ.get("WSB_REDIS")
+    if url is None:
+        return MemoryBroker()
+    from wsrouter.brokers.redis import RedisBroker
+
+    return RedisBroker(url)
+
+
+router = WebSocketRouter(hub=Hub(broker()))
 
 
 @router.handler("/echo")
