@@ -32,6 +32,6 @@ async def opened() -> AsyncGenerator[Open]:
     async with AsyncExitStack() as stack:
 
         async def enter(server: HasUrl, **options: Any) -> NodeOf:
-            return await stack.enter_async_context(open_node(server, **options))
+            return await stack.enter_async_context(open_node(server.url, **options))
 
         yield enter

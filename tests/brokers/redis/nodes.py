@@ -67,9 +67,9 @@ class Open(Protocol):
 
 
 @asynccontextmanager
-async def open_node(server: HasUrl, **options: Any) -> AsyncGenerator[NodeOf]:
+async def open_node(url: str, **options: Any) -> AsyncGenerator[NodeOf]:
     """Open a node on a server, with options of `RedisBroker`."""
-    node = NodeOf(RedisBroker(server.url, **options), f"node-{next(_numbers)}")
+    node = NodeOf(RedisBroker(url, **options), f"node-{next(_numbers)}")
     await node.broker.start(node.id, node)
     try:
         yield node

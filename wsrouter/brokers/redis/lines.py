@@ -52,6 +52,8 @@ class Line(ABC):
         self._changed = changed
         self.tried = asyncio.Event()
         """Set when it was opened, or could not be."""
+        self._told = ""
+        """What stands in the way of its being used, as it was logged."""
         self._broken: asyncio.Future[RedisError] | None = None
         self._wanted: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -94,6 +96,7 @@ class Line(ABC):
 
     def _came_up(self) -> None:
         self.up = True
+        self._told = ""
         self.tried.set()
         self._changed()
 
@@ -103,7 +106,6 @@ class Line(ABC):
 
     async def _keep_open(self) -> None:
         attempts = 0
-        told = ""
         while True:
             began = monotonic()
             connection = self._connector.new()
@@ -112,13 +114,12 @@ class Line(ABC):
                 async with asyncio.timeout(self._timeout):
                     await connection.connect()
                     await self._greet(connection)
-                told = ""
                 await self._use(connection)
             except (Unusable, AuthenticationError, NoPermissionError) as exc:
                 why = _say(exc)
-                if why != told:
+                if why != self._told:
                     logger.error("Redis at %s can't be used: %s", self._connector.address, why)
-                told = why
+                self._told = why
             except (RedisError, OSError, TimeoutError) as exc:
                 why = _say(exc)
             finally:

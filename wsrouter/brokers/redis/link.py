@@ -54,7 +54,7 @@ class Link(Generic[T]):
         """When a heartbeat came last."""
         self.lag: float | None = None
         """Seconds that it took."""
-        self.publisher = Publisher(connector, timeout, self._changed, scripts.all, sharded=sharded)
+        self.publisher = Publisher(connector, timeout, self._changed, self._silent, scripts.all, sharded=sharded)
         self.reader: Reader[T] = Reader(connector, timeout, self._changed, deliver, regained, sharded=sharded)
         self.reader.channels[self.channel] = channel[1]
         self._address = connector.address
@@ -83,6 +83,11 @@ class Link(Generic[T]):
         """Take notice that a heartbeat came."""
         self.beaten_at = monotonic()
         self.lag = self.beaten_at - sent_at
+
+    def _silent(self, why: str) -> None:
+        """Take a server that does not answer in time for lost: nobody knows what it was to publish, and did not."""
+        self.publisher.break_off(why)
+        self.reader.break_off(why)
 
     def _changed(self) -> None:
         up = self.publisher.up and self.reader.up

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from wsrouter.brokers.base import Publication, Receiver, Target
 from wsrouter.brokers.redis.connections import Connector, pack
@@ -117,11 +117,11 @@ class RedisNode:
             with suppress(BrokerError):
                 await self._heart.ask()
         self._tasks = [
-            asyncio.create_task(_watched(coro), name=f"wsrouter redis {name}")
-            for name, coro in (
-                ("heart", self._heart.run()),
-                ("upkeep", self._upkeep.run()),
-                ("orders", self._orders.run()),
+            asyncio.create_task(_watched(run), name=f"wsrouter redis {name}")
+            for name, run in (
+                ("heart", self._heart.run),
+                ("upkeep", self._upkeep.run),
+                ("orders", self._orders.run),
             )
         ]
 
@@ -134,14 +134,18 @@ class RedisNode:
             await asyncio.wait(tasks)
         try:
             async with asyncio.timeout(self._times.timeout):
-                self._holes.tell()
-                await asyncio.gather(
-                    self.presence.aclose(), self.slots.aclose(), self._heart.leave(), return_exceptions=True
-                )
-        except TimeoutError:
-            logger.warning("Redis was not told in time that this process leaves")
+                await self._leave()
+        except (BrokerError, TimeoutError) as exc:
+            logger.warning("Redis was not told that this process leaves: %s", str(exc) or "no answer in time")
         finally:
             await self.servers.aclose()
+
+    async def _leave(self) -> None:
+        self._holes.tell()
+        leaving = (self.presence.aclose(), self.slots.aclose(), self._heart.leave())
+        for outcome in await asyncio.gather(*leaving, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def publish(self, publication: Publication, history: History | None) -> None:
         """Hand a publication to every node."""
@@ -223,8 +227,8 @@ class RedisNode:
         self._holes.tell()
 
 
-async def _watched(coro: Coroutine[Any, Any, None]) -> None:
+async def _watched(run: Callable[[], Awaitable[None]]) -> None:
     try:
-        await coro
+        await run()
     except Exception:
         logger.exception("What keeps the link to Redis failed")

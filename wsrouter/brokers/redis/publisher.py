@@ -35,13 +35,14 @@ class _Command:
 class Publisher(Line):
     """Sends commands and returns their replies.
 
-    What is asked for while commands are under way goes out when these were answered, together. After a command that
-    was not answered in time the connection is given up: until there is another one commands fail at once.
+    What is asked for while commands are under way goes out when these were answered, together. While it is down
+    commands fail at once.
 
     Args:
         connector: opens connections.
         timeout: seconds for one command.
         changed: called when it is up, and when it is down.
+        silent: called when a command was not answered in time, with the reason.
         scripts: the scripts that are used.
         sharded: whether a cluster is expected.
     """
@@ -51,11 +52,13 @@ class Publisher(Line):
         connector: Connector,
         timeout: float,
         changed: Callable[[], None],
+        silent: Callable[[str], None],
         scripts: Sequence[Script],
         *,
         sharded: bool = False,
     ) -> None:
         super().__init__("publisher", connector, timeout, changed)
+        self._silent = silent
         self._loads = [pack("SCRIPT", "LOAD", script.source) for script in scripts]
         self._sharded = sharded
         self._waiting: deque[_Command] = deque()
@@ -142,7 +145,7 @@ class Publisher(Line):
         if left > 0:
             self._alarm = Alarm(left, self._look_at_the_clock)
         else:
-            self.break_off(f"no answer within {self._timeout:g} s")
+            self._silent(f"no answer within {self._timeout:g} s")
 
     def _lost(self) -> None:
         under_way, waiting = [*self._under_way], [*self._again, *self._waiting]
