@@ -17,6 +17,7 @@ PUBLIC_MODULES = [
     "wsrouter.rates",
     "wsrouter.stores",
     "wsrouter.testing",
+    "wsrouter.testing.brokers",
     "wsrouter.uvicorn",
 ]
 """The modules that the reference documents."""
