@@ -139,3 +139,11 @@ def test_the_99th_percentile_counts_what_did_not_come() -> None:
     assert p99([float(value) for value in range(100)], 100) == 99
     assert p99([1.0] * 100, 100) == 1
     assert isinf(p99([1.0] * 99, 100))
+
+
+def test_publishing_to_rooms_of_another_process() -> None:
+    """All of it arrives through a Redis, and something comes of it."""
+    command = [sys.executable, "-m", "tests.benchmarks.scale", "--rooms", "40", "--tasks", "4", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "median of 1" in done.stdout

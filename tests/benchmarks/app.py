@@ -83,6 +83,15 @@ class RoomHandler(WebSocketHandler):
         await self.join(ROOM)
 
 
+@router.handler("/rooms/{number}")
+class NumberedRoomHandler(WebSocketHandler):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def on_connect(self) -> None:
+        await self.join(f"room {self.number}")
+
+
 @router.handler("/pub")
 class PublishHandler(WebSocketHandler):
     @on

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -105,12 +105,13 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def serve(app: str, ws: str = STOCK) -> Generator[Running]:
+def serve(app: str, ws: str = STOCK, environment: Mapping[str, str] | None = None) -> Generator[Running]:
     """Run an application on uvicorn in a process of its own, on a core of its own where there are two.
 
     Args:
         app: As uvicorn takes it, from the root of the project.
         ws: uvicorn's option of that name.
+        environment: of the process, beside our own.
 
     Raises:
         RuntimeError: it did not start within 20 s.
@@ -126,7 +127,8 @@ def serve(app: str, ws: str = STOCK) -> Generator[Running]:
         "--backlog": "4096",
     }
     arguments = [part for option in options.items() for part in option]
-    server = subprocess.Popen([sys.executable, "-m", "uvicorn", app, "--no-access-log", *arguments], cwd=ROOT)
+    command = [sys.executable, "-m", "uvicorn", app, "--no-access-log", *arguments]
+    server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})})
     try:
         os.sched_setaffinity(server.pid, {cores()[0]})
         deadline = time.monotonic() + 20
