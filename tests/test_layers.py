@@ -65,6 +65,7 @@ LAYERS = [
     "wsrouter.brokers.redis.reader",
     "wsrouter.brokers.redis.link",
     "wsrouter.brokers.redis.servers",
+    "wsrouter.brokers.redis.cluster",
     "wsrouter.brokers.redis.nodes",
     "wsrouter.brokers.redis.heart",
     "wsrouter.brokers.redis.upkeep",

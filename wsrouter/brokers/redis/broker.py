@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from wsrouter.brokers.base import Broker, Entry, Link, Publication, Receiver, Slot, Target
-from wsrouter.brokers.redis.connections import Connector
+from wsrouter.brokers.redis.connections import ClusterConnectors, Connector
 from wsrouter.brokers.redis.names import Names
 from wsrouter.brokers.redis.node import RedisNode, Times
 from wsrouter.errors import BrokerError, ConfigurationError
@@ -40,7 +40,7 @@ class RedisBroker(Broker):
         self,
         url: str | None = None,
         *,
-        client: Redis | None = None,
+        client: Redis | RedisCluster | None = None,
         prefix: str = "wsrouter:",
         timeout: float = 2.0,
         ttl: float = 60.0,
@@ -54,11 +54,7 @@ class RedisBroker(Broker):
                 raise ConfigurationError(f"RedisBroker({name}={value!r}): expected seconds above zero")
         if not ttl >= 3 * heartbeat:
             raise ConfigurationError(f"RedisBroker(ttl={ttl!r}): expected at least three heartbeats ({heartbeat!r} s)")
-        if url is not None:
-            self._connector = Connector.of_url(url, timeout)
-        else:
-            assert client is not None
-            self._connector = Connector.of_client(client, timeout)
+        self._connector = _connector(url, client, timeout)
         self._names = Names(prefix, self._connector.database)
         self._times = Times(timeout, ttl, heartbeat, grace)
         self._node: RedisNode | None = None
@@ -80,13 +76,12 @@ class RedisBroker(Broker):
         if self._node is None:
             return Link("down")
         now = monotonic()
-        links = self._node.servers.links
-        up = [link for link in links if link.up]
+        servers, links = self._node.servers, self._node.servers.links
         beats = [link.beaten_at for link in links if link.beaten_at is not None]
         return Link(
-            "up" if len(up) == len(links) else "down",
-            now - max((link.since for link in links if link.up is (len(up) == len(links))), default=now),
-            now - min(beats) if len(beats) == len(links) else None,
+            "up" if servers.up else "down",
+            now - servers.since,
+            now - min(beats) if beats and len(beats) == len(links) else None,
             max((link.lag for link in links if link.lag is not None), default=None),
             self._node.incoming.gaps,
         )
@@ -124,3 +119,12 @@ class RedisBroker(Broker):
         if self._node is None:
             raise BrokerError("this RedisBroker was not started, or is closed")
         return self._node
+
+
+def _connector(url: str | None, client: Redis | RedisCluster | None, timeout: float) -> Connector | ClusterConnectors:
+    if isinstance(client, RedisCluster):
+        return ClusterConnectors(client, timeout)
+    if client is not None:
+        return Connector.of_client(client, timeout)
+    assert url is not None
+    return Connector.of_url(url, timeout)

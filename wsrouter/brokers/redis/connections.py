@@ -1,12 +1,14 @@
 """Connections to Redis as redis-py opens them, each with one owner, and what is written to them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import Any, Protocol, TypeAlias, cast
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from wsrouter.errors import ConfigurationError
 
@@ -101,6 +103,41 @@ class Connector:
         return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
 
+class ClusterConnectors:
+    """Opens connections to the servers of a cluster.
+
+    Args:
+        client: whose options are used; it itself is not.
+        timeout: seconds for opening one.
+    """
+
+    database = 0
+
+    def __init__(self, client: RedisCluster, timeout: float) -> None:
+        opened = cast(Any, client)  # redis-py leaves its options untyped
+        seeds = opened.startup_nodes
+        self._class = seeds[0].connection_class
+        # The client's own way to connect would have us read from replicas.
+        self._options = {**seeds[0].connection_kwargs, "redis_connect_func": None}
+        self._timeout = timeout
+        self._remap: Callable[[str, int], tuple[str, int]] = opened.nodes_manager.remap_host_port
+        self.seeds: list[Address] = [(str(node.host), int(node.port)) for node in seeds]
+        """Where a cluster is to be found."""
+
+    def at(self, address: "Address") -> Connector:
+        """Return what connects to one server."""
+        host, port = address
+        return Connector(self._class, {**self._options, "host": host, "port": port}, self._timeout)
+
+    def remap(self, address: "Address") -> "Address":
+        """Return where an address that the cluster told is reached from here."""
+        return self._remap(*address)
+
+
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
+
+
 def pack(*parts: Part) -> bytes:
     """Return a command as it is written (RESP, an array of bulk strings)."""
     written = [b"*%d\r\n" % len(parts)]
@@ -118,6 +155,21 @@ async def ask(connection: Connection, *commands: bytes) -> list[Any]:
     """
     await connection.send_packed_command(b"".join(commands))
     return [await connection.read_response(timeout=inf) for _ in commands]
+
+
+async def hang_up(connection: Connection) -> None:
+    """Close a connection, whatever its state is."""
+    with suppress(RedisError, OSError):
+        await connection.disconnect(nowait=True)
+
+
+def say(exc: BaseException) -> str:
+    """Return what went wrong, for the log."""
+    if isinstance(exc, NoPermissionError):
+        return f"the user lacks a right that the documentation of RedisBroker lists ({exc})"
+    if isinstance(exc, AuthenticationError):
+        return f"user and password are not right ({exc})"
+    return str(exc) or type(exc).__name__
 
 
 def info(reply: bytes) -> dict[str, str]:

@@ -133,6 +133,8 @@ class Heart:
             await self.ask()
 
     async def _publish(self, link: Link[Subscription]) -> None:
+        if link.channel is None:
+            return
         number = next(self._numbers)
         self._under_way[number] = link, monotonic()
         try:

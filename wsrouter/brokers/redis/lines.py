@@ -5,14 +5,13 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from wsrouter.brokers.redis.connections import Connection, Connector
+from wsrouter.brokers.redis.connections import Connection, Connector, hang_up, say
 from wsrouter.tasks import drive
 
 logger: Final = logging.getLogger("wsrouter")
@@ -116,14 +115,14 @@ class Line(ABC):
                     await self._greet(connection)
                 await self._use(connection)
             except (Unusable, AuthenticationError, NoPermissionError) as exc:
-                why = _say(exc)
+                why = say(exc)
                 if why != self._told:
                     logger.error("Redis at %s can't be used: %s", self._connector.address, why)
                 self._told = why
             except (RedisError, OSError, TimeoutError) as exc:
-                why = _say(exc)
+                why = say(exc)
             finally:
-                await _hang_up(connection)
+                await hang_up(connection)
             lasted = monotonic() - began
             attempts = 0 if self.up and lasted > _LONGEST_PAUSE else attempts + 1
             self.up, self.reason = False, why
@@ -188,16 +187,3 @@ class Line(ABC):
             if now - since > _SLICE:
                 await asyncio.sleep(0)
                 since = monotonic()
-
-
-async def _hang_up(connection: Connection) -> None:
-    with suppress(RedisError, OSError):
-        await connection.disconnect(nowait=True)
-
-
-def _say(exc: BaseException) -> str:
-    if isinstance(exc, NoPermissionError):
-        return f"the user lacks a right that the documentation of RedisBroker lists ({exc})"
-    if isinstance(exc, AuthenticationError):
-        return f"user and password are not right ({exc})"
-    return str(exc) or type(exc).__name__

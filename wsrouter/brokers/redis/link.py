@@ -1,9 +1,7 @@
 """The link to one server: a connection for commands and one for what is published, and how they are."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -27,7 +25,7 @@ class Link(Generic[T]):
         deliver: see `Reader`.
         regained: see `Reader`.
         changed: called when one of them is up, or down.
-        channel: that is published to for a heartbeat, and what it stands for.
+        misplaced: called when keys or channels may not be on this server any more.
         sharded: whether it is one of a cluster.
     """
 
@@ -39,7 +37,7 @@ class Link(Generic[T]):
         deliver: Callable[[T, bytes], None],
         regained: Callable[[Sequence[T]], None],
         changed: Callable[[], None],
-        channel: tuple[bytes, T],
+        misplaced: Callable[[], None],
         *,
         sharded: bool = False,
     ) -> None:
@@ -48,29 +46,33 @@ class Link(Generic[T]):
         """When it came up or went down."""
         self.publish = "SPUBLISH" if sharded else "PUBLISH"
         """The command that publishes."""
-        self.channel = channel[0]
-        """Where heartbeats are published."""
+        self.channel: bytes | None = None
+        """Where heartbeats are published, once it is subscribed to."""
         self.beaten_at: float | None = None
         """When a heartbeat came last."""
         self.lag: float | None = None
         """Seconds that it took."""
-        self.publisher = Publisher(connector, timeout, self._changed, self._silent, scripts.all, sharded=sharded)
-        self.reader: Reader[T] = Reader(connector, timeout, self._changed, deliver, regained, sharded=sharded)
-        self.reader.channels[self.channel] = channel[1]
+        self.publisher = Publisher(
+            connector, timeout, self._changed, self._silent, misplaced, scripts.all, sharded=sharded
+        )
+        self.reader: Reader[T] = Reader(
+            connector, timeout, self._changed, deliver, regained, misplaced, sharded=sharded
+        )
         self._address = connector.address
-        self._timeout = timeout
         self._tell_changed = changed
+        self._misplaced = misplaced
         self._told = False
         self._closed = False
 
-    async def open(self) -> None:
-        """Open both; where that can't be done in time, go on trying."""
+    def open(self) -> None:
+        """Begin to open both."""
         self.publisher.open()
         self.reader.open()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout):
-                await self.publisher.tried.wait()
-                await self.reader.tried.wait()
+
+    async def tried(self) -> None:
+        """Wait until both were opened, or could not be."""
+        await self.publisher.tried.wait()
+        await self.reader.tried.wait()
 
     async def aclose(self) -> None:
         """Close both."""
@@ -107,5 +109,6 @@ class Link(Generic[T]):
             down = next((line for line in (self.publisher, self.reader) if line.tried.is_set() and not line.up), None)
             if down is not None:
                 self._told = True
+                self._misplaced()
                 logger.warning("The %s of Redis at %s is down: %s", down.role, self._address, down.reason)
         self._tell_changed()

@@ -43,9 +43,9 @@ class Names:
         """Return the channel of a room or a user."""
         return self._channels[target] + _digest(name)
 
-    def node(self, node: str) -> bytes:
-        """Return the channel of a node's own."""
-        return b"%b{%b}" % (self._channels["node"], node.encode())
+    def node(self, node: str, number: int = 0) -> bytes:
+        """Return a channel of a node's own; in a cluster it needs one in a slot of every server."""
+        return b"%b{%b:%d}" % (self._channels["node"], node.encode(), number)
 
     def key(self, kind: str, name: str) -> bytes:
         """Return the key of something that is kept of a room, a user or a name of slots."""

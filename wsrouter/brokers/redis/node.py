@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsrouter.brokers.base import Publication, Receiver, Target
-from wsrouter.brokers.redis.connections import Connector, pack
+from wsrouter.brokers.redis.cluster import Cluster
+from wsrouter.brokers.redis.connections import ClusterConnectors, Connector, pack
 from wsrouter.brokers.redis.heart import Heart
 from wsrouter.brokers.redis.holes import Holes
 from wsrouter.brokers.redis.link import Link
@@ -50,11 +51,14 @@ class RedisNode:
         times: deadlines and the like.
     """
 
-    def __init__(self, id: str, receiver: Receiver, connector: Connector, names: Names, times: Times) -> None:
+    def __init__(
+        self, id: str, receiver: Receiver, connector: Connector | ClusterConnectors, names: Names, times: Times
+    ) -> None:
+        self._id = id
         self._names = names
         self._receiver = receiver
         self._times = times
-        scripts = Scripts()
+        scripts = Scripts(sharded=isinstance(connector, ClusterConnectors))
         self._payloads = payloads = Payloads(id)
         self.incoming = incoming = Incoming(
             payloads,
@@ -63,17 +67,7 @@ class RedisNode:
             missed_anywhere=self._missed_anywhere,
             others_have=self._others_have,
         )
-        link: Link[Subscription] = Link(
-            connector,
-            times.timeout,
-            scripts,
-            incoming.take,
-            self._regained,
-            self._changed,
-            (names.node(id), Subscription(names.node(id), None, id)),
-        )
-        link.reader.channels[names.everyone] = Subscription(names.everyone, None, "")
-        self.servers: Servers[Subscription] = OneServer(link)
+        self.servers: Servers[Subscription] = self._connect(connector, scripts)
         servers = self.servers
         nodes = Nodes(id, times.ttl, times.heartbeat)
         self._heart = Heart(
@@ -109,6 +103,33 @@ class RedisNode:
         )
         self.slots = RedisSlots(id, names, scripts, servers, nodes, self._heart.ask, self._upkeep, times.ttl)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _connect(self, connector: Connector | ClusterConnectors, scripts: Scripts) -> Servers[Subscription]:
+        names, timeout = self._names, self._times.timeout
+        everyone = {names.everyone: Subscription(names.everyone, None, "")}
+
+        def link(connector: Connector, misplaced: Callable[[], None]) -> Link[Subscription]:
+            return Link(
+                connector,
+                timeout,
+                scripts,
+                self.incoming.take,
+                self._regained,
+                self._changed,
+                misplaced,
+                sharded=scripts.sharded,
+            )
+
+        def own(number: int) -> bytes:
+            return names.node(self._id, number)
+
+        def owner(channel: bytes) -> Subscription:
+            return Subscription(channel, None, self._id)
+
+        if isinstance(connector, ClusterConnectors):
+            return Cluster(connector, timeout, link, everyone, own, owner)
+        channels = {**everyone, own(0): owner(own(0))}
+        return OneServer(link(connector, lambda: None), timeout, channels, own(0))
 
     async def open(self) -> None:
         """Open the links, and begin to beat."""
@@ -157,10 +178,10 @@ class RedisNode:
             await self.streams.publish(channel, publication, history)
             return
         payload = self._payloads.message(publication)
-        link = self.servers.of(channel)
-        if channel in link.reader.channels:
+        if self.servers.subject(channel) is not None:
             self._receiver.deliver(publication)
         try:
+            link = self.servers.of(channel)
             await link.publisher.send(pack(link.publish, channel, payload))
         except BaseException:
             self._holes.add(channel)
@@ -170,13 +191,12 @@ class RedisNode:
         """Subscribe to a room or a user."""
         channel = self._names.channel(target, name)
         subscription = Subscription(channel, target, name, history)
-        reader = self.servers.reader(channel)
-        await reader.subscribe(channel, subscription)
+        await self.servers.reader(channel).subscribe(channel, subscription)
         if target == "user":
             try:
                 await self._orders.take(subscription)
             except BaseException:
-                reader.unsubscribe(channel)
+                self.servers.unsubscribe(channel)
                 raise
         elif history is not None:
             self.streams.hold(name, history)
@@ -184,8 +204,7 @@ class RedisNode:
     def unsubscribe(self, target: Target, name: str) -> None:
         """Be subscribed to it no longer."""
         channel = self._names.channel(target, name)
-        with suppress(BrokerError):
-            self.servers.reader(channel).unsubscribe(channel)
+        self.servers.unsubscribe(channel)
         if target == "room":
             self.streams.release(name)
 
@@ -217,7 +236,7 @@ class RedisNode:
             )
 
     def _changed(self) -> None:
-        if any(link.publisher.up for link in self.servers.links):
+        if self._tasks and any(link.publisher.up for link in self.servers.links):
             self._heart.soon()
             self.slots.renew()
             self._orders.again()

@@ -52,11 +52,10 @@ class Orders:
         id = token_urlsafe(9)
         channel = self._names.channel("user", order.name)
         payload = self._payloads.disconnect(order, id)
-        link = self._servers.of(channel)
-        subscription = link.reader.channels.get(channel)
+        subscription = self._servers.subject(channel)
         if subscription is not None:
             self._incoming.order(subscription, id, order)
-        await link.publisher.call(
+        await self._servers.publisher(channel).call(
             self._scripts.disconnect.call([self._key(order.name), channel], payload, ceil(_KEPT * 1000), MOST_ORDERS)
         )
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
@@ -43,6 +43,7 @@ class Publisher(Line):
         timeout: seconds for one command.
         changed: called when it is up, and when it is down.
         silent: called when a command was not answered in time, with the reason.
+        misplaced: called when a key is not on this server.
         scripts: the scripts that are used.
         sharded: whether a cluster is expected.
     """
@@ -53,12 +54,14 @@ class Publisher(Line):
         timeout: float,
         changed: Callable[[], None],
         silent: Callable[[str], None],
+        misplaced: Callable[[], None],
         scripts: Sequence[Script],
         *,
         sharded: bool = False,
     ) -> None:
         super().__init__("publisher", connector, timeout, changed)
         self._silent = silent
+        self._misplaced = misplaced
         self._loads = [pack("SCRIPT", "LOAD", script.source) for script in scripts]
         self._sharded = sharded
         self._waiting: deque[_Command] = deque()
@@ -131,6 +134,8 @@ class Publisher(Line):
                 command.reply.set_exception(BrokerError(f"Redis refused: {reply}"))
             else:
                 command.reply.set_result(reply)
+        if is_misplaced(reply):
+            self._misplaced()
         if isinstance(reply, ReadOnlyError):
             self.break_off("it is no master any more")
         if not self._under_way and (self._waiting or self._again):
@@ -185,6 +190,11 @@ def check_version(facts: dict[str, str], *, sharded: bool) -> None:
         raise Unusable("it is a cluster; write RedisBroker(client=RedisCluster(...))")
     if sharded and not cluster:
         raise Unusable("it is no cluster; write RedisBroker(url), or RedisBroker(client=Redis(...))")
+
+
+def is_misplaced(reply: object) -> bool:
+    """Whether a reply says that another server of the cluster is to be asked."""
+    return isinstance(reply, AskError | ClusterDownError)  # MOVED is an AskError
 
 
 def run_of(facts: dict[str, str]) -> str:

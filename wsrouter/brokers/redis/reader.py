@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from redis.exceptions import ResponseError
 
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
 from wsrouter.brokers.redis.lines import Line
-from wsrouter.brokers.redis.publisher import run_of
+from wsrouter.brokers.redis.publisher import is_misplaced, run_of
 from wsrouter.errors import BrokerError
 
 _MOST_TOGETHER: Final = 512
@@ -43,6 +43,7 @@ class Reader(Line, Generic[T]):
         deliver: called with what a channel stands for and what was published to it.
         regained: called with what channels stand for that were lost and are subscribed to again, before anything is
             delivered that came after that.
+        misplaced: called when a channel is not on this server any more.
         sharded: whether channels belong to slots of a cluster.
     """
 
@@ -53,15 +54,20 @@ class Reader(Line, Generic[T]):
         changed: Callable[[], None],
         deliver: Callable[[T, bytes], None],
         regained: Callable[[Sequence[T]], None],
+        misplaced: Callable[[], None],
         *,
         sharded: bool = False,
     ) -> None:
         super().__init__("reader", connector, timeout, changed)
         self.channels: dict[bytes, T] = {}
         """What each channel stands for."""
+        self.astray: set[bytes] = set()
+        """Those of them that the server does not serve any more: they have to be adopted by whoever does."""
         self._deliver = deliver
         self._tell_regained = regained
+        self._misplaced = misplaced
         self._prefix = b"s" if sharded else b""
+        self._most_together = 1 if sharded else _MOST_TOGETHER  # those in one command have to be in one slot
         self._asked: deque[_Request[T]] = deque()
         self._under_way: deque[list[_Request[T]]] = deque()
         self._regained: list[T] = []
@@ -90,8 +96,16 @@ class Reader(Line, Generic[T]):
             self.unsubscribe(channel)
             raise
 
+    def adopt(self, channels: Mapping[bytes, T]) -> None:
+        """Subscribe to channels that were subscribed to before, elsewhere or here: something may have been missed."""
+        self.channels.update(channels)
+        self.astray.difference_update(channels)
+        if self._broken is not None:
+            self._ask([_Request(channel, subscribes=True, regains=True) for channel in channels])
+
     def unsubscribe(self, channel: bytes) -> None:
         """Be subscribed to a channel no longer; nothing happens if it is not."""
+        self.astray.discard(channel)
         if self.channels.pop(channel, None) is not None and self._broken is not None:
             self._ask([_Request(channel, subscribes=False)])
 
@@ -100,6 +114,7 @@ class Reader(Line, Generic[T]):
         self.run = run_of(info(server) | info(replication))
 
     def _opened(self) -> None:
+        self.astray.clear()
         if self.channels:
             self._ask([_Request(channel, subscribes=True, regains=True) for channel in self.channels])
         else:
@@ -114,7 +129,7 @@ class Reader(Line, Generic[T]):
         while self._asked:
             together = [self._asked.popleft()]
             subscribes = together[0].subscribes
-            while self._asked and self._asked[0].subscribes is subscribes and len(together) < _MOST_TOGETHER:
+            while self._asked and self._asked[0].subscribes is subscribes and len(together) < self._most_together:
                 together.append(self._asked.popleft())
             self._under_way.append(together[::-1])
             verb = b"subscribe" if subscribes else b"unsubscribe"
@@ -132,24 +147,39 @@ class Reader(Line, Generic[T]):
                 if self._regained:
                     self._tell()
                 self._deliver(subject, payload)
+        elif kind == b"sunsubscribe" and not self._is_next(channel, subscribes=False):
+            self._went_astray(channel)
         else:
-            self._confirmed(channel)
+            self._confirmed(channel, subscribes=b"un" not in kind)
 
-    def _confirmed(self, channel: bytes) -> None:
-        requests = self._under_way[0] if self._under_way else []
-        if not requests or requests[-1].channel != channel:
+    def _is_next(self, channel: bytes, *, subscribes: bool) -> bool:
+        """Whether it is the turn of a request."""
+        request = self._under_way[0][-1] if self._under_way else None
+        return request is not None and request.channel == channel and request.subscribes is subscribes
+
+    def _went_astray(self, channel: bytes) -> None:
+        if channel in self.channels:
+            self.astray.add(channel)
+            self._misplaced()
+
+    def _confirmed(self, channel: bytes, *, subscribes: bool) -> None:
+        if not self._is_next(channel, subscribes=subscribes):
             self.break_off("it confirmed what was not asked for")
             return
+        requests = self._under_way[0]
         request = requests.pop()
         if request.done is not None and not request.done.done():
             request.done.set_result(None)
         if request.regains and channel in self.channels:
             self._regained.append(self.channels[channel])
         if not requests:
-            self._under_way.popleft()
-            self._tell()
-            if not self._under_way and not self._asked and not self.up:
-                self._came_up()
+            self._ended()
+
+    def _ended(self) -> None:
+        self._under_way.popleft()
+        self._tell()
+        if not self._under_way and not self._asked and not self.up:
+            self._came_up()
 
     def _tell(self) -> None:
         regained, self._regained = self._regained, []
@@ -157,11 +187,19 @@ class Reader(Line, Generic[T]):
             self._tell_regained(regained)
 
     def _refused(self, reply: ResponseError) -> None:
-        for request in self._under_way.popleft():
-            if request.done is None:
+        misplaced = is_misplaced(reply)
+        for request in self._under_way[0]:
+            if request.done is not None:
+                if not request.done.done():
+                    request.done.set_exception(BrokerError(f"Redis refused: {reply}"))
+            elif misplaced and request.channel in self.channels:
+                self.astray.add(request.channel)
+            elif request.regains:
                 self.break_off(reply)  # without this channel it is of no use
-            elif not request.done.done():
-                request.done.set_exception(BrokerError(f"Redis refused: {reply}"))
+                return
+        self._ended()
+        if misplaced:
+            self._misplaced()
 
     def _lost(self) -> None:
         requests = [*self._asked, *(request for together in self._under_way for request in together)]

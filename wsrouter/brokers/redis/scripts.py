@@ -69,6 +69,7 @@ class Scripts:
     """
 
     def __init__(self, *, sharded: bool = False) -> None:
+        self.sharded = sharded
         publish = "SPUBLISH" if sharded else "PUBLISH"
         self.publish = Script(
             _STREAM

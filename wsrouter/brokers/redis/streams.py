@@ -66,10 +66,10 @@ class RedisStreams:
         deadline = loop.time() + self._timeout
         keys = self._keys(publication.name)
         payload = self._payloads.message(publication)
-        link = self._servers.of(channel)
-        subscription = link.reader.channels.get(channel)
-        arguments = self._arguments(link.publisher, history)
-        epoch, offset = await link.publisher.call(
+        publisher = self._servers.publisher(channel)
+        subscription = self._servers.subject(channel)
+        arguments = self._arguments(publisher, history)
+        epoch, offset = await publisher.call(
             self._scripts.publish.call([*keys, channel], *arguments, history.size, payload)
         )
         position = Position(epoch.decode(), offset)
