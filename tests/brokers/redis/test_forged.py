@@ -97,12 +97,26 @@ async def test_what_is_forged_in_a_stream_is_not_recovered(
     assert [each.data for each in recovery.publications] == [b"3"]
 
 
+@pytest.mark.parametrize("place", ["text", "{run}-x", "{run}-x 1", "{run}-x a b", "{run}-x -1 -1"])
+async def test_a_place_that_is_none_begins_a_stream_anew(redis_server: RedisServer, opened: Open, place: str) -> None:
+    """Whatever stands where Redis keeps epoch and offset."""
+    node = await opened(redis_server, prefix="place:")
+    names = Names("place:", 0)
+    await node.broker.publish(message("room", b"1"), HISTORY)
+    before = await node.broker.recover("room", HISTORY, None)
+    redis_server.ask("SET", names.stream("room")[0], place.format(run=before.epoch.partition("-")[0]))
+    await node.broker.publish(message("room", b"2"), HISTORY)
+    recovery = await node.broker.recover("room", HISTORY, Position(before.epoch, 1))
+    assert (recovery.recovered, recovery.offset) == (False, 1)
+    assert recovery.epoch != before.epoch
+
+
 @pytest.mark.parametrize("kind", ["stream", "kept", "orders", "entries", "slots"])
 async def test_a_key_of_another_type_is_a_broker_error(redis_server: RedisServer, opened: Open, kind: str) -> None:
     """What can't be done because of what somebody put there fails, and nothing else does."""
     prefix = f"typed-{kind}:"
     node = await opened(redis_server, prefix=prefix)
-    redis_server.ask("SET", Names(prefix, 0).key(kind, "name"), "text")
+    redis_server.ask("LPUSH" if kind == "stream" else "SET", Names(prefix, 0).key(kind, "name"), "text")
     calls: dict[str, Any] = {
         "stream": lambda: node.broker.publish(message("name", b"1"), HISTORY),
         "kept": lambda: node.broker.publish(message("name", b"1"), HISTORY),

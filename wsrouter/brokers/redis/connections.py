@@ -140,11 +140,18 @@ Address: TypeAlias = tuple[str, int]
 
 def pack(*parts: Part) -> bytes:
     """Return a command as it is written (RESP, an array of bulk strings)."""
-    written = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        written.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(written)
+    return b"*%d\r\n%b" % (len(parts), packed(*parts))
+
+
+def packed(*parts: Part) -> bytes:
+    """Return some parts of a command as they are written."""
+    return b"".join(
+        [
+            b"$%d\r\n%b\r\n" % (len(data), data)
+            for part in parts
+            for data in (part if isinstance(part, bytes) else str(part).encode(),)
+        ]
+    )
 
 
 async def ask(connection: Connection, *commands: bytes) -> list[Any]:

@@ -34,6 +34,8 @@ class Names:
         self._channels = {
             target: b"%b%d:%b:" % (self._prefix, database, target.encode()) for target in ("room", "user", "node")
         }
+        self._stream = self._prefix + b"stream:"
+        self._kept = self._prefix + b"kept:"
         self.everyone = self._channels["node"] + b"{all}"
         """Channel that all nodes are subscribed to."""
         self.nodes = self._prefix + b"nodes:{nodes}"
@@ -50,6 +52,11 @@ class Names:
     def key(self, kind: str, name: str) -> bytes:
         """Return the key of something that is kept of a room, a user or a name of slots."""
         return b"%b%b:%b" % (self._prefix, kind.encode(), _digest(name))
+
+    def stream(self, room: str) -> tuple[bytes, bytes, bytes]:
+        """Return the keys of a room's stream, of where it is and of what is kept, and the channel of the room."""
+        digest = _digest(room)
+        return self._stream + digest, self._kept + digest, self._channels["room"] + digest
 
 
 def _digest(name: str) -> bytes:

@@ -173,10 +173,10 @@ class RedisNode:
         if publication.target == "disconnect":
             await self._orders.publish(publication)
             return
-        channel = self._names.channel(publication.target, publication.name)
         if history is not None and publication.target == "room":
-            await self.streams.publish(channel, publication, history)
+            await self.streams.publish(publication, history)
             return
+        channel = self._names.channel(publication.target, publication.name)
         payload = self._payloads.message(publication)
         if self.servers.subject(channel) is not None:
             self._receiver.deliver(publication)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Final
 
-from wsrouter.brokers.redis.connections import Part, pack
+from wsrouter.brokers.redis.connections import Part, packed
 
 
 class Script:
@@ -12,11 +12,13 @@ class Script:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        self._begin = packed("EVALSHA", digest)
 
     def call(self, keys: Sequence[bytes], *arguments: Part) -> bytes:
         """Return the command that runs it."""
-        return pack("EVALSHA", self._digest, len(keys), *keys, *arguments)
+        parts = packed(len(keys), *keys, *arguments)
+        return b"*%d\r\n%b%b" % (3 + len(keys) + len(arguments), self._begin, parts)
 
 
 _NOW: Final = """
@@ -31,34 +33,41 @@ _STREAM: Final = (
     + """
 local stream, kept = KEYS[1], KEYS[2]
 local run, new_epoch, ttl, life = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local time = now()
 
-local function epoch_of_stream()
-  local epoch = redis.call('HGET', stream, 'epoch')
-  if not epoch or string.sub(epoch, 1, #run) ~= run then
-    redis.call('DEL', stream, kept)
-    redis.call('HSET', stream, 'epoch', new_epoch, 'offset', 0)
-    epoch = new_epoch
+-- Where the stream is, and since when both keys have the life that they have.
+local function place()
+  local at = redis.call('GET', stream)
+  if at and string.sub(at, 1, #run) == run then
+    local epoch, offset, renewed = string.match(at, '^(%S+) (%d+) (%d+)$')
+    if epoch then
+      return epoch, tonumber(offset), tonumber(renewed)
+    end
   end
-  return epoch
+  redis.call('DEL', kept)
+  return new_epoch, 0, 0
+end
+
+local function set_place(epoch, offset, renewed)
+  if time - renewed >= ttl / 8 then
+    redis.call('SET', stream, string.format('%s %.0f %.0f', epoch, offset, time), 'PX', life)
+    redis.call('PEXPIRE', kept, life)
+  else
+    redis.call('SET', stream, string.format('%s %.0f %.0f', epoch, offset, renewed), 'KEEPTTL')
+  end
 end
 
 local function forget_what_is_old()
   local oldest = redis.call('LINDEX', kept, 0)
-  local before = now() - ttl
-  while oldest and tonumber(string.match(oldest, '^%d+')) <= before do
+  while oldest and tonumber(string.match(oldest, '^%d+')) <= time - ttl do
     redis.call('LPOP', kept)
     oldest = redis.call('LINDEX', kept, 0)
   end
 end
-
-local function keep_alive()
-  redis.call('PEXPIRE', stream, life)
-  redis.call('PEXPIRE', kept, life)
-end
 """
 )
-"""The stream of a room is two keys: a hash of its epoch and its last offset, and a list of what is kept, oldest first,
-each with when it came. An epoch begins with what the server's run is known by, so that none outlives it."""
+"""The stream of a room is two keys: a text with its epoch and its last offset, and a list of what is kept, oldest
+first, each with when it came. An epoch begins with what the server's run is known by, so that none outlives it."""
 
 
 class Scripts:
@@ -74,17 +83,21 @@ class Scripts:
         self.publish = Script(
             _STREAM
             + f"""
-local channel, size, payload = KEYS[3], ARGV[5], ARGV[6]
-local epoch = epoch_of_stream()
-local offset = redis.call('HINCRBY', stream, 'offset', 1)
-redis.call('RPUSH', kept, string.format('%.0f ', now()) .. payload)
-redis.call('LTRIM', kept, -size, -1)
+local channel, size, payload = KEYS[3], tonumber(ARGV[5]), ARGV[6]
+local epoch, offset, renewed = place()
+offset = offset + 1
+local count = redis.call('RPUSH', kept, string.format('%.0f ', time) .. payload)
+if count == 1 then
+  renewed = 0 -- a new list has no expiry
+elseif count > size then
+  redis.call('LTRIM', kept, -size, -1)
+end
 if offset % 16 == 0 then
   forget_what_is_old()
 end
-keep_alive()
-local place = string.format('{{"v":1,"e":"%s","o":%.0f,', epoch, offset)
-redis.call('{publish}', channel, place .. string.sub(payload, 8))
+set_place(epoch, offset, renewed)
+local header = string.format('{{"v":1,"e":"%s","o":%.0f,', epoch, offset)
+redis.call('{publish}', channel, header .. string.sub(payload, 8))
 return {{epoch, offset}}
 """
         )
@@ -94,10 +107,9 @@ return {{epoch, offset}}
             _STREAM
             + """
 local since_epoch, since, most = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local epoch = epoch_of_stream()
-local offset = tonumber(redis.call('HGET', stream, 'offset'))
+local epoch, offset, renewed = place()
 forget_what_is_old()
-keep_alive()
+set_place(epoch, offset, renewed)
 if since_epoch == epoch then
   local missed = offset - since
   if missed == 0 then
@@ -139,7 +151,7 @@ return {string.format('%.0f', now()), redis.call('LRANGE', KEYS[1], 0, -1)}
             + """
 if redis.call('EXISTS', stream) == 1 then
   forget_what_is_old()
-  keep_alive()
+  set_place(place())
 end
 return 1
 """

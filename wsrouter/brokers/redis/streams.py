@@ -4,7 +4,7 @@ import asyncio
 from itertools import count
 from math import ceil
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, Final
 
 from wsrouter.brokers.base import Publication
 from wsrouter.brokers.redis.connections import Part
@@ -18,9 +18,9 @@ from wsrouter.brokers.redis.upkeep import Upkeep
 from wsrouter.errors import BrokerError
 from wsrouter.history import MAX_RECOVERED, NOWHERE, History, Position, Recovery
 
-_LIFE = 1.5
-"""For how many times its history's ``ttl`` a stream is kept after it was used last. Who is subscribed uses it every
-half of one, so that it is there for a whole one after the last member left."""
+_LIFE: Final = 1.65
+"""For how many times its history's ``ttl`` a stream has to live when it is used. Who is subscribed uses it every half
+of one, and Redis notes it every eighth: so it is there for a whole one after the last member left."""
 
 
 class RedisStreams:
@@ -56,7 +56,7 @@ class RedisStreams:
         self._epochs = token_urlsafe(9)
         self._epoch_numbers = count()
 
-    async def publish(self, channel: bytes, publication: Publication, history: History) -> None:
+    async def publish(self, publication: Publication, history: History) -> None:
         """Keep a publication and publish it, in one step; return when it was delivered to who is subscribed here.
 
         Raises:
@@ -64,14 +64,13 @@ class RedisStreams:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
-        keys = self._keys(publication.name)
+        keys = self._names.stream(publication.name)
+        channel = keys[2]
         payload = self._payloads.message(publication)
         publisher = self._servers.publisher(channel)
         subscription = self._servers.subject(channel)
         arguments = self._arguments(publisher, history)
-        epoch, offset = await publisher.call(
-            self._scripts.publish.call([*keys, channel], *arguments, history.size, payload)
-        )
+        epoch, offset = await publisher.send(self._scripts.publish.call(keys, *arguments, history.size, payload))
         position = Position(epoch.decode(), offset)
         if subscription is None or subscription.history is None or subscription.has(position):
             return
@@ -90,7 +89,7 @@ class RedisStreams:
             BrokerError: it is not known.
         """
         at = since or NOWHERE
-        keys = self._keys(room)
+        keys = self._names.stream(room)[:2]
         publisher = self._servers.publisher(keys[0])
         arguments = self._arguments(publisher, history)
         reply: list[Any] = await publisher.call(
@@ -111,16 +110,13 @@ class RedisStreams:
 
     def hold(self, room: str, history: History) -> None:
         """Have the stream of a room kept, if there is one."""
-        keys = self._keys(room)
+        keys = self._names.stream(room)[:2]
         ttl, life = self._times(history)
         self._upkeep.hold(keys[0], history.ttl / 2, self._scripts.touch.call(keys, "", "", ttl, life))
 
     def release(self, room: str) -> None:
         """Have it kept no longer than for others, and the history's ``ttl``."""
-        self._upkeep.release(self._names.key("stream", room))
-
-    def _keys(self, room: str) -> list[bytes]:
-        return [self._names.key("stream", room), self._names.key("kept", room)]
+        self._upkeep.release(self._names.stream(room)[0])
 
     def _arguments(self, publisher: Publisher, history: History) -> list[Part]:
         new_epoch = f"{publisher.run}-{self._epochs}{next(self._epoch_numbers):x}"
