@@ -1,10 +1,12 @@
 """Two nodes in one process, each a hub on a server of its own, and a broker between them that fails as told."""
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from random import Random
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection
@@ -26,6 +28,8 @@ from wsrouter.brokers import Entry, Link, MemoryBroker, Publication, Receiver, S
 from wsrouter.brokers.base import Target
 from wsrouter.history import Recovery, Streams
 
+Name: TypeAlias = tuple[Target, str]
+
 
 class Said(Message, type="said"):
     n: int
@@ -40,8 +44,20 @@ class ShakyBroker(MemoryBroker):
         """Whether its server answers."""
         self.flowing = True
         """Whether what is published comes at once; else it waits until `flow`."""
-        self.waiting: deque[Publication] = deque()
-        self.names: set[tuple[Target, str]] = set()
+        self.stubborn = ""
+        """A name that can't be unsubscribed from."""
+        self.waiting: deque[Publication | Name] = deque()
+        """What was published, and names that something was lost of."""
+        self.heard: Callable[[Publication | Sequence[Name]], object] = lambda _: None
+        """Called with what the hub is told: publications, and names that something was lost of."""
+        self.latency = 0.0
+        """Seconds that a question takes to the server at most, and its answer back."""
+        self.random = Random(0)
+        self.gates: deque[asyncio.Event] = deque()
+        """For what the answers to the next questions wait, one each."""
+        self.fails = 0
+        """How often it does not answer from now on."""
+        self.names: set[Name] = set()
         self.asked: list[str] = []
         """What it was asked that needs the server."""
         self._hub: Receiver | None = None
@@ -55,38 +71,45 @@ class ShakyBroker(MemoryBroker):
 
     async def publish(self, publication: Publication, history: History | None = None) -> None:
         if not self.up:
-            if history is None and self._hub is not None:
-                self._hub.deliver(publication)
+            if history is None and (_target_of(publication), publication.name) in self.names:
+                self._hand_over(publication)
             raise BrokerError("the server is away")
         await super().publish(publication, history)
 
     async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
-        self._ask(f"subscribe {target} {name}")
+        await self._ask(f"subscribe {target} {name}")
         await super().subscribe(target, name, history)
         self.names.add((target, name))
+        await self._answer()
 
     async def unsubscribe(self, target: Target, name: str) -> None:
+        if name == self.stubborn:
+            raise ConnectionError("no")
         self.names.discard((target, name))
         await super().unsubscribe(target, name)
 
     async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
-        self._ask(f"recover {room}")
-        return await super().recover(room, history, since)
+        await self._ask(f"recover {room}")
+        recovery = await super().recover(room, history, since)
+        if self.gates:
+            await self.gates.popleft().wait()
+        await self._answer()
+        return recovery
 
     async def announce(self, room: str, entries: Sequence[Entry]) -> Sequence[str]:
-        self._ask(f"announce {room}")
+        await self._ask(f"announce {room}")
         return await super().announce(room, entries)
 
     async def withdraw(self, room: str, refs: Sequence[str]) -> None:
-        self._ask(f"withdraw {room}")
+        await self._ask(f"withdraw {room}")
         await super().withdraw(room, refs)
 
     async def entries(self, room: str) -> Sequence[Entry]:
-        self._ask(f"entries {room}")
+        await self._ask(f"entries {room}")
         return await super().entries(room)
 
     async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
-        self._ask(f"acquire {name}")
+        await self._ask(f"acquire {name}")
         return await super().acquire(name, holder, most, replace=replace)
 
     def take(self, publication: Publication) -> None:
@@ -97,9 +120,21 @@ class ShakyBroker(MemoryBroker):
 
     def flow(self, count: int | None = None) -> None:
         """Hand over what waits, or the first of it."""
-        assert self._hub is not None
         for _ in range(len(self.waiting) if count is None else min(count, len(self.waiting))):
-            self._hub.deliver(self.waiting.popleft())
+            each = self.waiting.popleft()
+            if isinstance(each, Publication):
+                self._hand_over(each)
+            else:
+                self.tell([each])
+
+    def drop(self, place: int, *, tell: bool) -> None:
+        """Lose one of what waits; what is not told of it, only offsets tell."""
+        lost = self.waiting[place]
+        if isinstance(lost, Publication):
+            if tell or lost.offset is None:
+                self.waiting[place] = _target_of(lost), lost.name
+            else:
+                del self.waiting[place]
 
     def lose(self, *, tell: bool = True) -> None:
         """Lose what waits, and say so."""
@@ -107,19 +142,38 @@ class ShakyBroker(MemoryBroker):
         if tell:
             self.tell()
 
-    def tell(self) -> None:
-        """Say that something may have been lost."""
+    def tell(self, names: Sequence[Name] | None = None) -> None:
+        """Say that something of these names, or all, may have been lost."""
         assert self._hub is not None
-        self._hub.lost([*self.names])
+        names = sorted(self.names) if names is None else names
+        self.heard(names)
+        self._hub.lost(names)
 
     def begin_anew(self) -> None:
         """Let the server forget all streams, as after a flush."""
         self._server.streams = Streams()
 
-    def _ask(self, what: str) -> None:
+    def _hand_over(self, publication: Publication) -> None:
+        assert self._hub is not None
+        self.heard(publication)
+        self._hub.deliver(publication)
+
+    async def _ask(self, what: str) -> None:
         self.asked.append(what)
+        await self._answer()
+        if self.fails:
+            self.fails -= 1
+            raise BrokerError("the server does not answer")
         if not self.up:
             raise BrokerError("the server is away")
+
+    async def _answer(self) -> None:
+        if self.latency:
+            await asyncio.sleep(self.random.uniform(0, self.latency))
+
+
+def _target_of(publication: Publication) -> Target:
+    return "room" if publication.target == "room" else "user"
 
 
 class _Reader:
@@ -132,7 +186,7 @@ class _Reader:
     def deliver(self, publication: Publication) -> None:
         self._broker.take(publication)
 
-    def lost(self, names: Collection[tuple[Target, str]]) -> None:
+    def lost(self, names: Collection[Name]) -> None:
         self._hub.lost(names)
 
     def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:

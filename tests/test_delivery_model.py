@@ -8,15 +8,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from starlette.types import Message as Event
 
-from tests.sockets import Socket, direct, frames_of, portable
+from tests.lines import WAYS, DirectSocket, PortableSocket, Way, turns
 from wsrouter import CloseInfo, Connection, History, Hub, Limits, Message, Position, RoomOptions
 from wsrouter.brokers import MemoryBroker
 
@@ -64,74 +63,6 @@ class Published:
         """Return what a client gets of it: its number, or `None` for a skip."""
         excluded = line.connection.id in self.connections or (line.user and line.user in self.users)
         return None if excluded else self.n
-
-
-class DirectSocket:
-    """A client at the end of a transport."""
-
-    def __init__(self, user: str) -> None:
-        self.socket = Socket(capacity=400)
-        self.connection: Connection = direct(self.socket, self._accept, limits=LIMITS, user=user or None)
-        self._read = 0
-
-    async def _accept(self, event: Event) -> None:
-        self.socket.open()
-
-    def take(self) -> list[str]:
-        """Return the frames that came since the last time."""
-        writes, self._read = self.socket.writes[self._read :], len(self.socket.writes)
-        return [bytes(frame.data).decode() for frame in frames_of(b"".join(writes))]
-
-    @property
-    def stalled(self) -> bool:
-        return self.socket.paused
-
-    def stall(self) -> None:
-        self.socket.pause()
-
-    def resume(self) -> None:
-        self.socket.take()
-
-
-class PortableSocket:
-    """A client at the end of an ASGI server that holds its sender back."""
-
-    def __init__(self, user: str) -> None:
-        self.connection: Connection = portable(self.send, limits=LIMITS, user=user or None)
-        self._texts: list[str] = []
-        self._reads = asyncio.Event()
-        self._reads.set()
-
-    async def send(self, event: Event) -> None:
-        if not self._reads.is_set():
-            await self._reads.wait()
-        if event["type"] == "websocket.send":
-            self._texts.append(event["text"])
-
-    def take(self) -> list[str]:
-        """Return the frames that came since the last time."""
-        texts, self._texts = self._texts, []
-        return texts
-
-    @property
-    def stalled(self) -> bool:
-        return not self._reads.is_set()
-
-    def stall(self) -> None:
-        self._reads.clear()
-
-    def resume(self) -> None:
-        self._reads.set()
-
-
-class BareSocket(PortableSocket):
-    """The same, where the server's own ``send`` is not wrapped by any middleware."""
-
-    __module__ = "uvicorn.protocols.websockets.tests"
-
-
-Way: TypeAlias = type[DirectSocket] | type[PortableSocket]
-WAYS: Final[list[Way]] = [DirectSocket, PortableSocket, BareSocket]
 
 
 @dataclass
@@ -274,7 +205,7 @@ class Delivery(RuleBasedStateMachine):
         return clients[which % len(clients)] if clients else None
 
     async def connect(self, client: Client, way: Way) -> Line:
-        socket = way(client.user)
+        socket = way(client.user, LIMITS)
         await socket.connection.accept(None, [])
         await self.hub.node.enter(socket.connection)
         client.line = Line(socket, client.user)
@@ -549,12 +480,6 @@ class Delivery(RuleBasedStateMachine):
                 self.loop.run_until_complete(end())
         finally:
             self.loop.close()
-
-
-async def turns(count: int = 6) -> None:
-    """Let the event loop go around."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("seed", range(WALKS))

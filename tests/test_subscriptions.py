@@ -127,6 +127,46 @@ async def test_nobody_needs_what_is_released_once_more() -> None:
     assert broker.asked == []
 
 
+async def test_a_room_is_followed_while_it_is_subscribed() -> None:
+    """Where its members stand is forgotten with the last: what is published then is not heard of."""
+    broker = Gated()
+    broker.gate.set()
+    subscriptions = Subscriptions(broker)
+    for _ in range(2):
+        await subscriptions.hold("room", "a", History())
+    follower = subscriptions.followers["a"]
+    await subscriptions.release("room", "a")
+    assert subscriptions.followers == {"a": follower}
+    await subscriptions.release("room", "a")
+    assert subscriptions.followers == {}
+
+
+async def test_what_is_prepared_is_so_for_all() -> None:
+    """Nobody has a name before what has to be done first is done, once; if that fails, it is not subscribed."""
+    broker = Gated()
+    broker.gate.set()
+    subscriptions = Subscriptions(broker)
+    go, asked = asyncio.Event(), 0
+
+    async def prepare() -> None:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        if asked == 1:
+            raise BrokerError("away")
+
+    first, second = [begin(subscriptions.hold("room", "a", prepare=prepare)) for _ in range(2)]
+    await turns()
+    assert not first.done()
+    assert not second.done()
+    go.set()
+    with pytest.raises(BrokerError):
+        await first
+    await second
+    await subscriptions.hold("room", "a", prepare=prepare)
+    assert asked == 2
+
+
 class Shaky(Gated):
     """Takes some turns of the event loop for everything, and fails at times."""
 

@@ -37,6 +37,8 @@ def denial_of(exc: BaseException) -> Deny:
     exc = strongest(exc)
     if isinstance(exc, Deny):
         return exc
+    if isinstance(exc, BrokerError):
+        logger.info("A handshake was denied: %s", exc)
     if isinstance(exc, HTTPException) and 400 <= exc.status_code <= 599:
         denial = Deny(exc.status_code, headers=exc.headers)
         denial.detail = detail = detail_of(exc)
@@ -50,7 +52,7 @@ def denial_of(exc: BaseException) -> Deny:
     if isinstance(exc, WebSocketException) and is_close_code(exc.code):  # how FastAPI's own guards are written
         return Deny(403, code=exc.code, reason=exc.reason)
     logger.error("The handshake failed with an unexpected exception", exc_info=exc)
-    return Deny(503 if isinstance(exc, BrokerError) else 500)
+    return Deny(500)
 
 
 def closes(reject: Reject, scope: Scope) -> bool:

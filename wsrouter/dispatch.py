@@ -13,7 +13,7 @@ from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.codecs import Frame
 from wsrouter.connection import Connection
-from wsrouter.errors import Disconnect, WebSocketError, from_http
+from wsrouter.errors import BrokerError, Disconnect, WebSocketError, from_http
 from wsrouter.handler import WebSocketHandler
 from wsrouter.injection import Injected
 from wsrouter.kinds import Kind
@@ -235,6 +235,8 @@ class Dispatcher:
                     return None
                 return self._failed(call, WebSocketError(cause))
         exc = strongest(exc)
+        if isinstance(exc, BrokerError):
+            logger.info("%s failed: %s", self._place(call), exc)
         if isinstance(exc, Exception) and not isinstance(exc, Disconnect):
             handler = self._chain.exception_handler(exc)
             if handler is not None:

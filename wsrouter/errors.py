@@ -5,7 +5,7 @@ WSRouterError
 ├── Deny                      turn a connection away; also an ``HTTPException``
 ├── WebSocketError            tell the client and go on
 ├── Disconnect                close the connection
-└── BrokerError               retry or degrade: what connects processes did not answer
+└── BrokerError               retry or degrade: what connects processes did not answer; also an ``HTTPException``
 """
 
 from collections.abc import Mapping
@@ -186,17 +186,30 @@ class Disconnect(WSRouterError):
         self.reason = cut_reason(reason)
 
 
-class BrokerError(WSRouterError):
+class BrokerError(WSRouterError, HTTPException):
     """What connects processes (Redis) failed or did not answer in time.
+
+    Who does not catch it passes it on to the client, without the text: a message is answered with ``unavailable`` and
+    ``retry``, a handshake is denied with 503 and what can't be answered is closed with 4503. It is an ``HTTPException``
+    with status 503 and ``Retry-After``, so that an HTTP route answers likewise.
 
     Args:
         message: what was tried and what came, for the log.
         outcome_unknown: whether what was asked for may have happened all the same.
     """
 
+    detail: Any  # FastAPI takes any JSON value
+
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
-        super().__init__(message)
+        detail = "This is not possible at the moment"
+        if outcome_unknown:
+            detail = "It is not known whether this was done"
+        HTTPException.__init__(self, 503, detail, {"Retry-After": "1"})
+        self.message = message
         self.outcome_unknown = outcome_unknown
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def from_http(exc: HTTPException) -> WebSocketError:
@@ -206,7 +219,8 @@ def from_http(exc: HTTPException) -> WebSocketError:
     after_ms = int(after) * 1000 if after.isascii() and after.isdigit() else None
     detail = detail_of(exc)
     if isinstance(detail, str):
-        return WebSocketError(code, detail, after_ms=after_ms)
+        unknown = isinstance(exc, BrokerError) and exc.outcome_unknown
+        return WebSocketError(code, detail, after_ms=after_ms, details={"outcome_unknown": True} if unknown else None)
     message = exc.reason if isinstance(exc, Deny) else ""
     return WebSocketError(code, message, details=detail, after_ms=after_ms)
 

@@ -84,16 +84,13 @@ class Follower:
         self._forget()
 
     def start(self, recovery: Recovery[Publication]) -> Sequence[Publication]:
-        """Begin to follow where the first member stands, if it was not started; return what came next meanwhile."""
-        if self.epoch:
-            return ()
+        """Begin to follow where the first member stands, and return what came next meanwhile."""
         self.epoch, self.offset = recovery.epoch, recovery.end
         return self._follow()
 
     def begin(self) -> Position:
         """Note that the broker is asked now, and return for what: everything since there."""
         self.behind, self._asking = False, True
-        self._forget()
         return self.position
 
     def fail(self) -> None:

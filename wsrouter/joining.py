@@ -13,11 +13,13 @@ from wsrouter.history import Position
 class Newcomer:
     """A connection on its way into one room.
 
-    What the members of a room with history get meanwhile waits for it, bounded as an outbox is: a client that has more
-    before it than ``Limits.outbox_frames`` or ``outbox_bytes`` is given up (4508).
+    What the members of a room with history get meanwhile waits for it, bounded as an outbox is
+    (``Limits.outbox_frames`` and ``outbox_bytes``). While the broker is asked what it missed, more than that is let go
+    of, so that the broker has to be asked once more. Beside that answer, while it is sent, a client that has more
+    before it is given up (4508).
     """
 
-    __slots__ = ("_bytes", "_changed", "connection", "left", "live", "room")
+    __slots__ = ("_bytes", "_changed", "_stands", "connection", "left", "live", "room")
 
     def __init__(self, connection: Connection, room: str) -> None:
         self.connection = connection
@@ -28,6 +30,7 @@ class Newcomer:
         """What members got: publications, and where they stand when they were told of a hole."""
         self._bytes = 0
         self._changed: asyncio.Event | None = None
+        self._stands = False
 
     @property
     def turned_back(self) -> bool:
@@ -46,7 +49,9 @@ class Newcomer:
             self._changed.set()
         if len(self.live) > limits.outbox_frames or self._bytes > limits.outbox_bytes:
             self.live.clear()
-            self.connection.too_slow()
+            self._bytes = 0
+            if self._stands:
+                self.connection.too_slow()
 
     async def more(self) -> None:
         """Wait until members get something, or it turns back."""
@@ -69,6 +74,7 @@ class Newcomer:
         live = [each for each in self.live if isinstance(each, Publication) and _is_after(each, position)]
         if members != Position(position.epoch, position.offset + len(live)):
             return False
+        self._stands = True
         self.live[:] = live
         self._bytes = sum(len(each.data) for each in live)
         return True

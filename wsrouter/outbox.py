@@ -84,7 +84,7 @@ class Outbox(Generic[ItemT]):
             while self.full and self._drop_oldest(room):
                 dropped += 1
         if self.full:
-            self._drop_new(room, 1)
+            self._drop_new(room)
             dropped += 1
         else:
             place = self._add(_Entry(item, size, room, key if overflow == "latest" else None))
@@ -95,7 +95,11 @@ class Outbox(Generic[ItemT]):
 
     def lose(self, room: str) -> None:
         """Note that publications of a room may be missing here, nobody knows how many."""
-        self._drop_new(room, None)
+        last = self._entries[next(reversed(self._entries))] if self._entries else None
+        if isinstance(last, Gap) and last.room == room:
+            last.add(None)
+        else:
+            self._add_gap(Gap(room, None))
 
     def pop(self) -> ItemT | Gap:
         """Take out what is next."""
@@ -164,14 +168,17 @@ class Outbox(Generic[ItemT]):
             return True
         return False
 
-    def _drop_new(self, room: str, count: int | None) -> None:
-        places = self._rooms.setdefault(room, OrderedDict())
+    def _drop_new(self, room: str) -> None:
+        places = self._rooms.get(room)
         last = self._entries[next(reversed(places))] if places else None
         if isinstance(last, Gap):
-            last.add(count)
-            return
-        places[self._next] = None
-        self._entries[self._next] = Gap(room, count)
+            last.add(1)
+        else:
+            self._add_gap(Gap(room, 1))
+
+    def _add_gap(self, gap: Gap) -> None:
+        self._rooms.setdefault(gap.room, OrderedDict())[self._next] = None
+        self._entries[self._next] = gap
         self._next += 1
 
     def _remove(self, place: int, room: str, gap: Gap | None = None) -> None:
