@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.brokers.tiny import Exchange, TinyBroker
-from wsrouter.brokers import Broker
+from wsrouter.brokers import Broker, MemoryBroker
 from wsrouter.brokers.base import Target
 from wsrouter.testing.brokers import BrokerContract
 
@@ -44,3 +44,11 @@ class TinyContract(BrokerContract):
 
     async def forge(self, target: Target, name: str, payload: bytes) -> None:
         self.server.send("nobody", payload)
+
+
+class MemoryContract(BrokerContract):
+    """The broker of one process, as several nodes in it."""
+
+    async def nodes(self, count: int) -> Sequence[Broker]:
+        first = MemoryBroker()
+        return [first, *(MemoryBroker(beside=first) for _ in range(count - 1))]

@@ -1,4 +1,4 @@
-"""What stands between a node and Redis, and may swallow everything."""
+"""What stands between a node and Redis, and may cut, hold back or swallow everything."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,6 +13,9 @@ class Proxy:
         """Whether all that comes is read and dropped, and connections stay open."""
         self.refuses = False
         """Whether new connections are closed at once."""
+        self.passes = asyncio.Event()
+        """Set unless what comes is held back, to be passed on later."""
+        self.passes.set()
         self.port = 0
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
@@ -42,6 +45,7 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
+                await self.passes.wait()
                 if not self.swallows:
                     writer.write(data)
                     await writer.drain()
@@ -58,5 +62,6 @@ async def serve_proxy(target: int) -> AsyncGenerator[Proxy]:
         yield proxy
     finally:
         server.close()
+        proxy.passes.set()
         proxy.cut()
         await server.wait_closed()
