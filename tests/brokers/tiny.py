@@ -42,7 +42,7 @@ class Hole:
 class Exchange:
     """The server. What each method does, it does in one step."""
 
-    ttl = 0.3
+    ttl = 0.8
 
     def __init__(self) -> None:
         self.online: dict[str, TinyBroker] = {}

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from time import monotonic
 
 from tests.brokers.faults.fault import caught_by
 from tests.brokers.tiny import Exchange, TinyBroker
@@ -110,10 +111,10 @@ class MixedStreams(Exchange):
 
     def append(self, publication: Publication, history: History) -> Publication:
         room = publication.name
-        return self.streams.append(fold(room), publication, history, 0.0)
+        return self.streams.append(fold(room), publication, history, monotonic())
 
     def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
-        return self.streams.recover(fold(room), since, history, 0.0)
+        return self.streams.recover(fold(room), since, history, monotonic())
 
 
 @caught_by("test_each_name_has_entries_of_its_own", "entries of the room")
