@@ -259,11 +259,16 @@ async def test_invalid_utf8_harms_nobody_else(app: FastAPI, subtests: pytest.Sub
 
 
 async def test_details_are_few(app: FastAPI) -> None:
-    """A payload with many mistakes is told the first of them, one with thousands how many there are."""
+    """A payload hears of some of many mistakes, a large one of the first in a collection, or of how many there are."""
     async with serve(app) as server, connect(server, "/envelope") as ws:
-        await ws.send(json.dumps({"type": "sum", "data": ["x"] * 200}))
-        details = json.loads(await ws.recv())["error"]["details"]
-        await ws.send(json.dumps({"type": "sum", "data": ["x"] * 12000}))
-        error = json.loads(await ws.recv())["error"]
-    assert [detail["loc"] for detail in details] == [[place] for place in range(32)]
-    assert error == {"code": "invalid", "message": "The message is not valid, in 12000 places", "retry": False}
+
+        async def error(type: str, data: Any) -> Any:
+            await ws.send(json.dumps({"type": type, "data": data}))
+            return json.loads(await ws.recv())["error"]
+
+        some = await error("sum", ["x"] * 200)
+        many = await error("sum", ["x"] * 12000)
+        fields = await error("strict", {"a": 0, **{str(number): 0 for number in range(5000)}})
+    assert [detail["loc"] for detail in some["details"]] == [[place] for place in range(32)]
+    assert [detail["loc"] for detail in many["details"]] == [[0]]
+    assert fields == {"code": "invalid", "message": "The message is not valid, in 5000 places", "retry": False}

@@ -18,6 +18,7 @@ LAYERS = [
     "wsrouter.errors",
     "wsrouter.limits",
     "wsrouter.messages",
+    "wsrouter.schemas",
     "wsrouter.validation",
     "wsrouter.codecs",
     "wsrouter.outbox",

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, TypeGuard, Union
 
-from pydantic import Field, StrictInt, StrictStr, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import Field, StrictInt, StrictStr, ValidationError
+from pydantic_core import SchemaValidator, from_json, to_json
 from typing_extensions import TypedDict, TypeIs
 
 from wsrouter.errors import WebSocketError
 from wsrouter.messages import Message
-from wsrouter.validation import MAX_ERRORS, invalid
+from wsrouter.schemas import adapter, validator
+from wsrouter.validation import MAX_ERRORS, MAX_EXPLAINED, invalid
 
 Frame: TypeAlias = str | bytes
 """``str`` is a text frame, ``bytes`` a binary frame."""
@@ -56,17 +57,22 @@ class Schema:
     open: bool
     """Whether ``on_message`` takes what no payload is declared for."""
 
-    adapters: Mapping[str, TypeAdapter[Any]] = field(init=False)
+    _thorough: Mapping[str, SchemaValidator] = field(init=False)
+    _hasty: Mapping[str, SchemaValidator] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "adapters", {name: adapter(payload) for name, payload in self.payloads.items()})
+        adapters = {name: adapter(payload) for name, payload in self.payloads.items()}
+        thorough = {name: validator(each, fail_fast=False) for name, each in adapters.items()}
+        object.__setattr__(self, "_thorough", thorough)
+        object.__setattr__(self, "_hasty", {name: validator(each) for name, each in adapters.items()})
 
-    def read(self, value: Any, validate: Callable[[TypeAdapter[Any], Any], Any]) -> Decoded:
+    def read(self, value: Any, size: int, validate: Callable[[SchemaValidator, Any], Any]) -> Decoded:
         """Return the message in a decoded value.
 
         Args:
             value: what the codec made of the frame.
-            validate: validates the payload with the adapter of its type.
+            size: characters or bytes of the frame; in a large one the mistakes are not all looked for.
+            validate: validates the payload with the validator of its type.
 
         Raises:
             Unreadable: it is no envelope, its type is unknown, or its payload does not validate.
@@ -86,7 +92,7 @@ class Schema:
             raise Unreadable(WebSocketError("invalid", "'type' is missing or no text"), id)
         if tag in CONTROLS:
             return decoded(tag, value.get("data"), id)
-        payload = self.adapters.get(tag)
+        payload = (self._thorough if size <= MAX_EXPLAINED else self._hasty).get(tag)
         if payload is None:
             if self.open and tag and not tag.startswith("$"):
                 return decoded(tag, value.get("data"), id)
@@ -114,16 +120,6 @@ def is_object(value: object) -> TypeIs[dict[object, Any]]:
 
 def is_message(payload: Any) -> bool:
     return isinstance(payload, type) and issubclass(payload, Message)
-
-
-def adapter(payload: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of a type, floats without NaN wherever the type has no rule of its own."""
-    try:
-        return TypeAdapter(payload, config={"allow_inf_nan": False})
-    except Exception as exc:
-        if getattr(exc, "code", None) != "type-adapter-config-unused":
-            raise
-        return TypeAdapter(payload)
 
 
 class Codec(ABC):
@@ -156,7 +152,7 @@ class Codec(ABC):
                 value = self.loads(frame)
             except (ValueError, RecursionError):
                 raise Unreadable(WebSocketError("invalid", f"The frame is not {self.subprotocol}")) from None
-            return schema.read(value, lambda adapter, data: adapter.validate_python(data))
+            return schema.read(value, len(frame), lambda validator, data: validator.validate_python(data))
 
         return decode
 
@@ -213,17 +209,17 @@ class JSONCodec(Codec):
         envelopes = tuple(envelope_type(name, payload) for name, payload in schema.payloads.items())
         validate: Callable[[Frame], Decoded] | None = None
         if len(envelopes) == 1:
-            validate = adapter(envelopes[0]).validator.validate_json
+            validate = validator(adapter(envelopes[0])).validate_json
         elif envelopes:
             union: Any = Annotated[Union[envelopes], Field(discriminator="type")]  # noqa: UP007
-            validate = adapter(union).validator.validate_json
+            validate = validator(adapter(union)).validate_json
 
         def explain(frame: Frame) -> Decoded:
             try:
                 value = self.loads(frame)
             except ValueError:
                 raise Unreadable(WebSocketError("invalid", "The frame is not JSON"), lenient_id(frame)) from None
-            return schema.read(value, lambda adapter, data: adapter.validate_json(to_json(data)))
+            return schema.read(value, len(frame), lambda validator, data: validator.validate_json(to_json(data)))
 
         def decode(frame: Frame) -> Decoded:
             if not isinstance(frame, str):

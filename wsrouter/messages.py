@@ -34,8 +34,8 @@ class Message(BaseModel):
     """A typed message: the fields of the class are the ``data`` of the envelope.
 
     Its type is the class keyword ``type=``, else the class name in snake case. Floats refuse NaN and
-    infinities, which JSON does not have; those of a plain pydantic model within it follow that model's own
-    ``allow_inf_nan``.
+    infinities, which JSON does not have. In what a client sends, so do those of models within it, unless a model or
+    field says ``allow_inf_nan=True``.
 
         class Said(Message, type="chat.said"):
             user: str

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_type
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic.types import Discriminator
+from pydantic_core import SchemaValidator
 
 from wsrouter.annotations import parameters_of, unfolded
 from wsrouter.client_rooms import asked, checked_patterns
-from wsrouter.codecs import Frame, Schema, adapter, dump, is_message
+from wsrouter.codecs import Frame, Schema, dump, is_message
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import checked
 from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
@@ -21,6 +22,7 @@ from wsrouter.kinds import Kind, kind_of
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
 from wsrouter.options import check_instance, guard_needs, listed, sorted_middleware
+from wsrouter.schemas import adapter, validator
 from wsrouter.signatures import Dependency, Given, Needs, needs_of
 
 Reads = Literal["text", "bytes", "frame", "json", "envelope"]
@@ -103,10 +105,10 @@ class HandlerTable:
                     needs.check_not_given(Given.CLOSE, "CloseInfo is known in on_disconnect only; remove the parameter")
 
     @cached_property
-    def json(self) -> TypeAdapter[Any]:
-        """What reads and writes the frames of a raw handler that reads JSON."""
+    def json(self) -> SchemaValidator:
+        """What reads the frames of a raw handler that reads JSON."""
         assert self._json is not None, "only a raw handler that reads JSON has one"
-        return self._json
+        return validator(self._json)
 
     def encode_raw(self, message: Any) -> Frame:
         """Return the frame of what a raw handler sends.

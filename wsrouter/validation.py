@@ -13,6 +13,8 @@ MAX_DETAILS: Final = 32
 MAX_LOCATION: Final = 16
 MAX_ERRORS: Final = 256
 """A payload that is wrong in more places is answered without details: they would cost more than the message."""
+MAX_EXPLAINED: Final = 2048
+"""Characters or bytes of a frame of which all mistakes are gathered; of a larger one the first in each collection."""
 MAX_KEY_LENGTH: Final = 64
 """Characters of one key in the location of a validation error."""
 
