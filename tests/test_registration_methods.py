@@ -1,8 +1,10 @@
 """Mistakes in messages, methods and hooks are reported at registration, with the class and the cure."""
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, cast
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Annotated, Any, cast
 
+from fastapi import Depends
 from pydantic import BaseModel
 
 from tests.mistakes import Mistake, Mistakes, check_refused, register
@@ -305,6 +307,38 @@ def a_hook_that_is_a_sync_generator() -> None:
 
     class Chat(WebSocketHandler):
         on_connect = hook
+
+    register(Chat)
+
+
+def collecting(function: Callable[..., AsyncIterator[int]]) -> Callable[..., Coroutine[Any, Any, list[int]]]:
+    @functools.wraps(function)
+    async def collect(*args: Any, **kwargs: Any) -> list[int]:
+        return [item async for item in function(*args, **kwargs)]
+
+    return collect
+
+
+@mistakes.refused("Chat.say", "decorator", "yield item")
+def a_stream_under_a_coroutine_function() -> None:
+    class Chat(WebSocketHandler):
+        @on
+        @collecting
+        async def say(self, message: Say) -> AsyncIterator[int]:
+            yield 1
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say →", "stream:", "decorator", "yield item")
+def a_dependency_that_yields_under_a_coroutine_function() -> None:
+    @collecting
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    class Chat(WebSocketHandler):
+        @on
+        async def say(self, message: Say, value: Annotated[Any, Depends(stream)]) -> None: ...
 
     register(Chat)
 

@@ -17,7 +17,7 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
 from wsrouter.injection import Injected, Listing, Owner, Planner
-from wsrouter.kinds import Kind, kind_of, name_of
+from wsrouter.kinds import Kind, awaiting, is_plain, kind_of, name_of
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
 from wsrouter.plans import Plan
@@ -60,6 +60,8 @@ class Bound:
     def __init__(self, method: Method, injected: Injected, *, direct: bool) -> None:
         self.name = method.needs.owner
         self.function = method.function
+        if method.kind is Kind.ASYNC and is_plain(method.function):
+            self.function = awaiting(method.function)
         self.streams = method.kind is Kind.ASYNC_GENERATOR
         self.threaded = method.kind is Kind.SYNC
         self.injected = injected

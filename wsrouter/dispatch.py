@@ -1,6 +1,7 @@
 """How one message is handled: middleware, call scope, method, the fate of an exception, the reply."""
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, suppress
@@ -154,8 +155,8 @@ class Dispatcher:
                     stack = AsyncExitStack()
                 arguments = {} if plan.empty else await plan.solve(self._scope, stack)
             if bound.streams:
-                await self._stream(bound.function(self._handler, *payload, **arguments), call)
-                reply = self._reply(call, None)
+                returned = bound.function(self._handler, *payload, **arguments)
+                reply = self._reply(call, await self._streamed(returned, call))
             elif bound.threaded:
                 reply = self._reply(call, await in_thread(bound.function, self._handler, *payload, **arguments))
             else:
@@ -169,7 +170,13 @@ class Dispatcher:
             await stack.aclose()
         return reply
 
-    async def _stream(self, items: AsyncGenerator[Any, None], call: Call) -> None:
+    async def _streamed(self, returned: Any, call: Call) -> Any:
+        """Send what a method yields; return the value of one whose decorator gives a value instead."""
+        if inspect.isasyncgen(returned):
+            return await self._stream(returned, call)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    async def _stream(self, items: AsyncGenerator[Any, Any], call: Call) -> None:
         pulling = False
         connection = self._connection
         if connection.closed is not None:
@@ -279,7 +286,7 @@ class Dispatcher:
         return "a message" if call.bound is None else call.bound.name
 
 
-async def _throw(items: AsyncGenerator[Any, None], exc: BaseException) -> None:
+async def _throw(items: AsyncGenerator[Any, Any], exc: BaseException) -> None:
     """Throw a cancellation into a generator that waits at its ``yield``."""
     with suppress(asyncio.CancelledError, StopAsyncIteration):
         await items.athrow(exc)

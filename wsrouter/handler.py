@@ -36,7 +36,9 @@ def on(type: Any = None, /, *, guards: Sequence[Guard] = ()) -> Any:
     """Register a method of a handler for one type of message.
 
     The first parameter is the payload, validated; all others are injected. What the method returns is the
-    reply. An override in a subclass keeps the registration.
+    reply. An override in a subclass keeps the registration. Under a decorator, what
+    the decorator's function is counts: a coroutine function replies, an async generator streams, a plain function
+    passes on what is under it, or a value.
 
     Args:
         type: the message type; by default that of the `Message` that the payload is annotated with.
@@ -46,7 +48,8 @@ def on(type: Any = None, /, *, guards: Sequence[Guard] = ()) -> Any:
 
     Raises:
         ConfigurationError: it is a class; where the handler is registered, for a payload without annotation,
-            two methods for one type, or a type that begins with ``$``.
+            two methods for one type, a type that begins with ``$``, or a decorator that makes a coroutine function
+            of an async generator.
     """
     if inspect.isclass(type):
         raise ConfigurationError(

@@ -20,7 +20,7 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.frames import CloseInfo
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
-from wsrouter.kinds import Kind, kind_of, name_of
+from wsrouter.kinds import Kind, kind_of, loses_items, name_of
 from wsrouter.positions import positioned
 
 
@@ -190,6 +190,11 @@ def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
     Raises:
         ConfigurationError: a parameter can't be injected, or an annotation can't be resolved.
     """
+    if loses_items(call):
+        raise ConfigurationError(
+            f"{owner}: a decorator makes a coroutine function of an async generator, so what it yields would be lost;"
+            " make the decorator's function one too: async for item in function(...): yield item"
+        )
     sources: list[tuple[str, Dependency | Provided | Given]] = []
     request: list[inspect.Parameter] = []
     for parameter in parameters_of(call, owner)[skip:]:
