@@ -268,3 +268,37 @@ async def test_changes_of_the_link_are_logged_once(
     assert [level for level, _ in lines] == ["WARNING", "INFO"]
     assert "is down" in lines[0][1]
     assert "is there again" in lines[1][1]
+
+
+async def test_a_server_that_becomes_a_replica_is_left(own_server: RedisServer, opened: Open) -> None:
+    """What it can't write is not taken for done, and when it is a master again its streams are others."""
+    node = await opened(own_server, **TIMES)
+    await node.broker.subscribe("room", "room", HISTORY)
+    await node.broker.publish(message("room", b"1"), HISTORY)
+    before = await node.broker.recover("room", HISTORY, None)
+    own_server.ask("REPLICAOF", "127.0.0.1", 1)
+    await eventually(lambda: not node.up)
+    await fails(node)
+    own_server.ask("REPLICAOF", "NO", "ONE")
+    await eventually(lambda: node.up and node.has_lost("room", "room"), 5)
+    assert (await node.broker.recover("room", HISTORY, None)).epoch != before.epoch
+
+
+async def test_a_redis_that_refuses_to_write_is_logged(
+    own_server: RedisServer, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Publications without history go on; that the node is not known to live is said once."""
+    node = await opened(own_server, **TIMES)
+    await node.broker.subscribe("room", "room")
+    own_server.ask("CONFIG", "SET", "maxmemory", 1)
+    await eventually(lambda: "was not told that this process lives" in caplog.text)
+    await node.broker.publish(message("room", b"1"))
+    with pytest.raises(BrokerError, match="maxmemory") as failed:
+        await node.broker.publish(message("room", b"2"), HISTORY)
+    assert not failed.value.outcome_unknown
+    until = time.monotonic() + 0.6
+    await eventually(lambda: time.monotonic() > until)
+    assert caplog.text.count("was not told that this process lives") == 1
+    assert node.up
+    own_server.ask("CONFIG", "SET", "maxmemory", 0)
+    await node.broker.publish(message("room", b"2"), HISTORY)

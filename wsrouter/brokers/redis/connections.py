@@ -39,9 +39,11 @@ class Connector:
         connection_class: class of redis-py: over TCP, TLS, a Unix socket, by Sentinel.
         options: what its constructor takes.
         timeout: seconds for opening one.
+        owner: whose options they are, and what they may refer to.
     """
 
-    def __init__(self, connection_class: Any, options: Mapping[str, Any], timeout: float) -> None:
+    def __init__(self, connection_class: Any, options: Mapping[str, Any], timeout: float, owner: object = None) -> None:
+        self._owner = owner
         # Notices of maintenance come by RESP3, and what handles them belongs to the user's pool.
         ours = {
             name: value
@@ -73,13 +75,13 @@ class Connector:
             pool = cast(Any, ConnectionPool).from_url(url)
         except ValueError:
             raise ConfigurationError("The address of Redis: expected one such as 'redis://127.0.0.1:6379/0'") from None
-        return cls(pool.connection_class, pool.connection_kwargs, timeout)
+        return cls(pool.connection_class, pool.connection_kwargs, timeout, pool)
 
     @classmethod
     def of_client(cls, client: Redis, timeout: float) -> "Connector":
         """Return what connects as a client does, which itself is not used."""
         pool = cast(Any, client).connection_pool
-        return cls(pool.connection_class, pool.connection_kwargs, timeout)
+        return cls(pool.connection_class, pool.connection_kwargs, timeout, pool)
 
     def new(self) -> Connection:
         """Return a connection that is to be opened."""

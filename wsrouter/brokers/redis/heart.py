@@ -1,11 +1,13 @@
 """Heartbeats: to all nodes that this one is there, and to itself that what is published comes."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from math import ceil
 from time import monotonic
+from typing import Final
 
 from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import pack
@@ -17,6 +19,8 @@ from wsrouter.brokers.redis.scripts import Scripts
 from wsrouter.brokers.redis.servers import Servers
 from wsrouter.brokers.redis.subscriptions import Subscription
 from wsrouter.errors import BrokerError
+
+logger: Final = logging.getLogger("wsrouter")
 
 
 class Heart:
@@ -71,6 +75,8 @@ class Heart:
         self._beaten = beaten
         self._run: str | None = None
         """Of the server that was told of this node."""
+        self._refused = False
+        """Whether Redis refused to be told."""
         self._numbers = count(1)
         self._under_way: dict[int, tuple[Link[Subscription], float]] = {}
         self._alarms: set[Alarm] = set()
@@ -129,8 +135,14 @@ class Heart:
             link.beaten(sent_at)
 
     async def _tell_all(self) -> None:
-        with suppress(BrokerError):
+        try:
             await self.ask()
+        except BrokerError as exc:
+            if not self._refused and any(link.publisher.up for link in self._servers.links):
+                logger.warning("Redis was not told that this process lives: %s", exc)
+                self._refused = True
+        else:
+            self._refused = False
 
     async def _publish(self, link: Link[Subscription]) -> None:
         if link.channel is None:

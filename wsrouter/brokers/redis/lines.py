@@ -26,6 +26,10 @@ class Unusable(Exception):
     """A server that can't serve, whatever one tries: the text says what to do."""
 
 
+class Unasked(RedisError):
+    """A reply to nothing that was asked: there is no telling what the next ones are to."""
+
+
 class Line(ABC):
     """Keeps one connection open.
 
@@ -91,7 +95,11 @@ class Line(ABC):
 
     @abstractmethod
     def _take(self, reply: Any) -> None:
-        """Take a reply, or a refusal."""
+        """Take a reply, or a refusal.
+
+        Raises:
+            Unasked: it is none to what was asked.
+        """
 
     def _came_up(self) -> None:
         self.up = True
@@ -121,6 +129,9 @@ class Line(ABC):
                 self._told = why
             except (RedisError, OSError, TimeoutError) as exc:
                 why = say(exc)
+            except Exception as exc:
+                why = say(exc)
+                logger.exception("Redis at %s: the %s failed", self._connector.address, self.role)
             finally:
                 await hang_up(connection)
             lasted = monotonic() - began
@@ -182,6 +193,8 @@ class Line(ABC):
                 suspended, since = False, now
             try:
                 self._take(reply)
+            except Unasked as exc:
+                self.break_off(exc)
             except Exception:
                 logger.exception("What came from Redis at %s could not be taken", self._connector.address)
             if now - since > _SLICE:

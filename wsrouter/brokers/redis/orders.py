@@ -11,11 +11,8 @@ from wsrouter.brokers.redis.names import Names
 from wsrouter.brokers.redis.payloads import Payloads
 from wsrouter.brokers.redis.scripts import Scripts
 from wsrouter.brokers.redis.servers import Servers
-from wsrouter.brokers.redis.subscriptions import MOST_ORDERS, Incoming, Subscription
+from wsrouter.brokers.redis.subscriptions import MOST_ORDERS, ORDERS_KEPT, Incoming, Subscription
 from wsrouter.errors import BrokerError
-
-_KEPT: Final = 60.0
-"""Seconds that an order is kept."""
 
 _MOST_AT_ONCE: Final = 200
 
@@ -56,7 +53,9 @@ class Orders:
         if subscription is not None:
             self._incoming.order(subscription, id, order)
         await self._servers.publisher(channel).call(
-            self._scripts.disconnect.call([self._key(order.name), channel], payload, ceil(_KEPT * 1000), MOST_ORDERS)
+            self._scripts.disconnect.call(
+                [self._key(order.name), channel], payload, ceil(ORDERS_KEPT * 1000), MOST_ORDERS
+            )
         )
 
     async def take(self, subscription: Subscription) -> None:

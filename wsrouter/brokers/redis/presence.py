@@ -5,10 +5,10 @@ expiry, for when no node is left to clean up.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from math import ceil
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic_core import to_json
 
@@ -25,6 +25,11 @@ from wsrouter.errors import BrokerError
 
 _LIFE: Final = 3
 """For how many times the ``ttl`` of nodes a key is kept after it was used last."""
+
+_MOST_AT_ONCE: Final = 256
+"""Entries that one script takes, or that are read before the loop is given back."""
+
+T = TypeVar("T")
 
 
 class RedisPresence:
@@ -87,14 +92,15 @@ class RedisPresence:
         if not entries:
             return ()
         key, channel = self._keys(room)
-        arguments: list[Part] = [self._node, self._life, self._present]
-        for entry in entries:
-            arguments += [entry.ref, int(entry.dropped), item(entry)]
+        publisher = self._servers.publisher(key)
         self._note(room, key, {entry.ref: entry.dropped for entry in entries})
-        refused: list[bytes] = await self._servers.publisher(key).call(
-            self._scripts.announce.call([key, channel], *arguments)
-        )
-        refs = [ref.decode() for ref in refused]
+        replies: list[asyncio.Future[list[bytes]]] = []
+        for some in batched(entries):
+            arguments: list[Part] = [self._node, self._life, self._present]
+            for entry in some:
+                arguments += [entry.ref, int(entry.dropped), item(entry)]
+            replies.append(publisher.send(self._scripts.announce.call([key, channel], *arguments)))
+        refs = [ref.decode() for refused in await asyncio.gather(*replies) for ref in refused]
         self.forget(room, refs)
         return refs
 
@@ -107,10 +113,14 @@ class RedisPresence:
         if not refs:
             return
         key, channel = self._keys(room)
-        arguments: list[Part] = [self._node, self._gone]
-        for ref in refs:
-            arguments += [ref, to_json(ref)]
-        await self._servers.publisher(key).call(self._scripts.withdraw.call([key, channel], *arguments))
+        publisher = self._servers.publisher(key)
+        replies: list[asyncio.Future[int]] = []
+        for some in batched(refs):
+            arguments: list[Part] = [self._node, self._gone]
+            for ref in some:
+                arguments += [ref, to_json(ref)]
+            replies.append(publisher.send(self._scripts.withdraw.call([key, channel], *arguments)))
+        await asyncio.gather(*replies)
         self.forget(room, refs)
 
     async def entries(self, room: str) -> Sequence[Entry]:
@@ -125,7 +135,9 @@ class RedisPresence:
         alive, settled = self._nodes.alive(monotonic()), self._nodes.settled(monotonic())
         found: list[Entry] = []
         void: list[Part] = []
-        for ref, value in zip(kept[::2], kept[1::2], strict=True):
+        for number, (ref, value) in enumerate(zip(kept[::2], kept[1::2], strict=True)):
+            if number % _MOST_AT_ONCE == _MOST_AT_ONCE - 1:
+                await asyncio.sleep(0)
             try:
                 dropped_at, entry = kept_entry(value)
             except (ValueError, RecursionError) as exc:
@@ -175,3 +187,9 @@ class RedisPresence:
 
     def _keys(self, room: str) -> tuple[bytes, bytes]:
         return self._names.key("entries", room), self._names.channel("room", room)
+
+
+def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield items in lots that Redis is not held up by."""
+    for begin in range(0, len(items), _MOST_AT_ONCE):
+        yield items[begin : begin + _MOST_AT_ONCE]

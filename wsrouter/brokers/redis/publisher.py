@@ -9,7 +9,7 @@ from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnly
 
 from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
-from wsrouter.brokers.redis.lines import Line, Unusable
+from wsrouter.brokers.redis.lines import Line, Unasked, Unusable
 from wsrouter.brokers.redis.scripts import Script
 from wsrouter.errors import BrokerError
 
@@ -125,6 +125,8 @@ class Publisher(Line):
         return b"".join([command.packed for command in under_way])
 
     def _take(self, reply: Any) -> None:
+        if not self._under_way:
+            raise Unasked(f"it answered without being asked: {reply!r:.100}")
         command = self._under_way.popleft()
         if isinstance(reply, NoScriptError) and not command.again:
             command.again = True
@@ -136,7 +138,7 @@ class Publisher(Line):
                 command.reply.set_result(reply)
         if is_misplaced(reply):
             self._misplaced()
-        if isinstance(reply, ReadOnlyError):
+        if is_of_replica(reply):
             self.break_off("it is no master any more")
         if not self._under_way and (self._waiting or self._again):
             self._write_more()
@@ -195,6 +197,11 @@ def check_version(facts: dict[str, str], *, sharded: bool) -> None:
 def is_misplaced(reply: object) -> bool:
     """Whether a reply says that another server of the cluster is to be asked."""
     return isinstance(reply, AskError | ClusterDownError)  # MOVED is an AskError
+
+
+def is_of_replica(reply: object) -> bool:
+    """Whether a reply says that nothing can be written, which to Redis 6 is an error like any if a script met it."""
+    return isinstance(reply, ReadOnlyError) or (isinstance(reply, ResponseError) and "READONLY" in str(reply))
 
 
 def run_of(facts: dict[str, str]) -> str:

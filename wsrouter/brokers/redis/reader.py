@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 from redis.exceptions import ResponseError
 
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
-from wsrouter.brokers.redis.lines import Line
+from wsrouter.brokers.redis.lines import Line, Unasked
 from wsrouter.brokers.redis.publisher import is_misplaced, run_of
 from wsrouter.errors import BrokerError
 
@@ -140,7 +140,10 @@ class Reader(Line, Generic[T]):
         if isinstance(reply, ResponseError):
             self._refused(reply)
             return
-        kind, channel, payload = reply
+        try:
+            kind, channel, payload = reply
+        except (TypeError, ValueError):
+            raise Unasked(f"it said what was not asked for: {reply!r:.100}") from None
         if kind.endswith(b"message"):
             subject = self.channels.get(channel)
             if subject is not None:
@@ -164,8 +167,7 @@ class Reader(Line, Generic[T]):
 
     def _confirmed(self, channel: bytes, *, subscribes: bool) -> None:
         if not self._is_next(channel, subscribes=subscribes):
-            self.break_off("it confirmed what was not asked for")
-            return
+            raise Unasked("it confirmed what was not asked for")
         requests = self._under_way[0]
         request = requests.pop()
         if request.done is not None and not request.done.done():
@@ -187,6 +189,8 @@ class Reader(Line, Generic[T]):
             self._tell_regained(regained)
 
     def _refused(self, reply: ResponseError) -> None:
+        if not self._under_way:
+            raise Unasked(f"it refused what was not asked for: {reply}")
         misplaced = is_misplaced(reply)
         for request in self._under_way[0]:
             if request.done is not None:

@@ -44,7 +44,9 @@ local function place()
       return epoch, tonumber(offset), tonumber(renewed)
     end
   end
-  redis.call('DEL', kept)
+  if redis.call('EXISTS', kept) == 1 then
+    redis.call('DEL', kept)
+  end
   return new_epoch, 0, 0
 end
 

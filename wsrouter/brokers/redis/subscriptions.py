@@ -14,6 +14,9 @@ from wsrouter.history import History, Position
 
 logger: Final = logging.getLogger("wsrouter")
 
+ORDERS_KEPT: Final = 60.0
+"""Seconds that an order to disconnect is kept."""
+
 MOST_ORDERS: Final = 32
 """Orders to disconnect that are kept of one user."""
 
@@ -184,7 +187,8 @@ class Incoming:
                 self.dropped(exc)
             else:
                 age = max(0, now - time) / 1000
-                self.order(subscription, header["id"], order_of(header, subscription.name, age))
+                if age <= ORDERS_KEPT:
+                    self.order(subscription, header["id"], order_of(header, subscription.name, age))
 
     def lost(self, subscriptions: Iterable[Subscription]) -> None:
         """Take notice that something may have been lost."""
