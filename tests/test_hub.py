@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from tests.envelopes import app_of, client_of, close_of, receive, send
 from tests.support import Server, connect, eventually, serve
 from wsrouter import Connection, Hub, Limits, Message, WebSocketHandler, on
-from wsrouter.hub import HubStats
+from wsrouter.stats import HubStats
 
 
 class Said(Message):

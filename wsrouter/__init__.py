@@ -6,13 +6,14 @@ from wsrouter.errors import BrokerError, ConfigurationError, Deny, Disconnect, W
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, on
 from wsrouter.history import History, Position
-from wsrouter.hub import Hub, HubStats
+from wsrouter.hub import Hub
 from wsrouter.limits import Limits
 from wsrouter.members import Member
 from wsrouter.messages import Envelope, Message
 from wsrouter.router import WebSocketRouter
 from wsrouter.rules import RoomOptions
 from wsrouter.signatures import ConnectionScoped
+from wsrouter.stats import HubHealth, HubStats
 
 __all__ = [
     "BrokerError",
@@ -26,6 +27,7 @@ __all__ = [
     "Envelope",
     "History",
     "Hub",
+    "HubHealth",
     "HubStats",
     "JSONCodec",
     "Limits",

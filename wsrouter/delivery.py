@@ -38,7 +38,7 @@ class Delivery:
         self.cork = Cork(self.shared)
         self.published = 0
         self.delivered = 0
-        self.holes = 0
+        self.announced = 0
         """How often the members of a room, or the connections of a user, were told that something is missing."""
         self._options = options
 
@@ -84,7 +84,7 @@ class Delivery:
             self.joining.take(room, caught.restart)
             members = self.rooms.get(room)
             if members is not None:
-                self.holes += 1
+                self.announced += 1
                 self.cork.publish(members, joined(room, caught.restart), "disconnect")
         for publication in caught.publications:
             self.to_room(publication)
@@ -98,14 +98,14 @@ class Delivery:
         if here is None:
             return
         if target == "room" and self._options(name).raw:
-            self.holes += 1
+            self.announced += 1
             for each in tuple(here.members):
                 each.start_close(STATE_LOST, "messages may be missing")
             return
         room = name if target == "room" else None
         told = [each for each in here.members if not each.raw and each.id in self.connections]
         if told:
-            self.holes += 1
+            self.announced += 1
             gap = run_of([Prepared("$gap", _UNKNOWN, room)], room)
             gap.tells_of_gap = True
             self.cork.send(gap, told)

@@ -1,7 +1,6 @@
 """Who is here: rooms and users, and what is sent to them from anywhere."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, cast
 
@@ -17,29 +16,7 @@ from wsrouter.members import Member
 from wsrouter.messages import Message, key_of
 from wsrouter.node import Node
 from wsrouter.rules import RoomOptions, Rules
-
-
-@dataclass(frozen=True, slots=True)
-class HubStats:
-    """Counts of this process."""
-
-    connections: int
-    rooms: int
-    users: int
-    published: int
-    """Publications to rooms and users of this process since it started."""
-
-    delivered: int
-    """Frames handed to connections since it started: one per publication and member."""
-
-    dropped: int = 0
-    """Publications dropped since then because a member's outbox was full; each was announced by a ``$gap``."""
-
-    superseded: int = 0
-    """Publications that a newer one replaced while they waited (``overflow="latest"``)."""
-
-    slow: int = 0
-    """Connections closed with 4508 since then because they did not read."""
+from wsrouter.stats import HubHealth, HubStats
 
 
 class Hub:
@@ -98,6 +75,23 @@ class Hub:
             dropped=node.shared.dropped,
             superseded=node.shared.superseded,
             slow=node.shared.slow,
+        )
+
+    def health(self) -> HubHealth:
+        """How the link to other processes is, and what was lost on it."""
+        node = self.node
+        link = node.broker.link()
+        return HubHealth(
+            state=link.state,
+            since=link.since,
+            heartbeat_age=link.heartbeat_age,
+            lag=link.lag,
+            connections=len(node.connections),
+            rooms=len(node.rooms),
+            gaps=link.gaps,
+            recovering=len(node.recoveries),
+            recovered=node.recoveries.recovered,
+            announced=node.delivery.announced,
         )
 
     def options(self, room: str) -> RoomOptions:

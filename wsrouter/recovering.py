@@ -48,6 +48,8 @@ class Recoveries:
         options: Callable[[str], RoomOptions],
         deliver: Callable[[str, Caught], None],
     ) -> None:
+        self.recovered = 0
+        """How often a room got all that it had missed."""
         self._broker = broker
         self._followers = followers
         self._options = options
@@ -145,15 +147,15 @@ class Recoveries:
         while (follower := self._followers.get(room)) is not None and follower.behind and follower.epoch:
             history = self._options(room).history
             assert history is not None, "only the streams of rooms with history are followed"
-            recovery = None
-            if self._broker.link().state == "up":
-                recovery = await self._answer(room, history, follower)
+            recovery = await self._answer(room, history, follower)
             if recovery is None:
                 pause = await self._pause(pause)
                 continue
             pause = FIRST_PAUSE
             if self._followers.get(room) is follower:
-                self._deliver(room, follower.catch_up(recovery))
+                caught = follower.catch_up(recovery)
+                self.recovered += caught.restart is None
+                self._deliver(room, caught)
                 await asyncio.sleep(0)  # there may be many, and each may be large
 
     async def _answer(self, room: str, history: History, follower: Follower) -> Recovery[Publication] | None:

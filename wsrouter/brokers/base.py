@@ -197,8 +197,8 @@ class Broker(ABC):
         """Hand a publication to every node that subscribed to its target and name.
 
         A ``disconnect`` goes to those who subscribed to the user, and for a minute, with its ``age``, to those who
-        subscribe later, before `subscribe` returns. Where it may have been lost it is handed over likewise, before
-        `Receiver.lost` says so. One does not take the place of another, and to get one twice does no harm.
+        subscribe later, before `subscribe` returns. Where it may have been lost it is handed over again, as soon as can
+        be. One does not take the place of another, and to get one twice does no harm.
 
         Args:
             publication: what to hand over.

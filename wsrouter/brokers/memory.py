@@ -48,7 +48,7 @@ class MemoryBroker(Broker):
             self._receiver = None
 
     def link(self) -> Link:
-        return Link("up", since=monotonic() - self._started_at)
+        return Link("up", since=0.0 if self._receiver is None else monotonic() - self._started_at)
 
     async def publish(self, publication: Publication, history: History | None = None) -> None:
         if self._receiver is None:
