@@ -26,6 +26,7 @@ from wsrouter import (
 )
 from wsrouter.brokers import Entry, Link, MemoryBroker, Publication, Receiver, Slot
 from wsrouter.brokers.base import Target
+from wsrouter.handler import Guard
 from wsrouter.history import Recovery, Streams
 
 Name: TypeAlias = tuple[Target, str]
@@ -110,7 +111,10 @@ class ShakyBroker(MemoryBroker):
 
     async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
         await self._ask(f"acquire {name}")
-        return await super().acquire(name, holder, most, replace=replace)
+        slot = await super().acquire(name, holder, most, replace=replace)
+        if self.gates:
+            await self.gates.popleft().wait()
+        return slot
 
     def take(self, publication: Publication) -> None:
         """Take what comes from the server, or let it wait."""
@@ -263,13 +267,18 @@ class Node:
 
 @asynccontextmanager
 async def nodes(
-    count: int = 2, *, handlers: Mapping[str, type[WebSocketHandler]] | None = None, **options: Any
+    count: int = 2,
+    *,
+    handlers: Mapping[str, type[WebSocketHandler]] | None = None,
+    guards: Callable[[], Sequence[Guard]] = lambda: (),
+    **options: Any,
 ) -> AsyncGenerator[list[Node]]:
     """Serve several hubs, each on a server of its own, on brokers beside each other.
 
     Args:
         count: how many.
         handlers: by path; by default `Desk` at ``/``.
+        guards: makes those of the router of each node.
         options: of the routers.
     """
     async with AsyncExitStack() as servers, AsyncExitStack() as clients:
@@ -278,7 +287,7 @@ async def nodes(
         made: list[Node] = []
         for broker in brokers:
             hub = Hub(broker, rooms=ROOMS)
-            router = WebSocketRouter(hub=hub, **options)
+            router = WebSocketRouter(hub=hub, guards=guards(), **options)
             for path, handler in (handlers or {"/": Desk}).items():
                 router.add_handler(path, handler)
             app = FastAPI()

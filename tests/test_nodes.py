@@ -82,7 +82,7 @@ async def test_a_handshake_that_is_not_through_is_reached_too() -> None:
             finding_out.set()
             await go.wait()
 
-    async with nodes(guards=[slowly]) as (a, b):
+    async with nodes(guards=lambda: [slowly]) as (a, b):
         late = asyncio.create_task(b.enter("user=ada&slow"))
         await finding_out.wait()
         await a.hub.disconnect_user("ada")

@@ -2,22 +2,26 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Hashable, Iterator
+from collections.abc import AsyncGenerator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from wsrouter.connection import Connection
 from wsrouter.errors import ConfigurationError, Deny
+from wsrouter.guards.slots import REPLACED, REPLACED_REASON, Slots
+from wsrouter.hub import Hub
 
 logger = logging.getLogger("wsrouter")
 
-REPLACED: Final = 4409
 _UNREADABLE: Final = "unreadable"
 """All clients whose address is none count as one: it must not be a way around the limit."""
 
 OnFull: TypeAlias = Literal["deny", "replace_oldest"]
 _Bucket: TypeAlias = tuple[Literal["total", "user", "ip"], Hashable]
+_Wanted: TypeAlias = tuple[_Bucket, int, str]
+"""Where a place is needed, how many there are, and what a client is told for whom there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class ConnectionLimit:
     after the authenticator, and after the guards that may deny if it replaces. One object counts together
     wherever it is listed, in this process; it belongs to one event loop.
 
+    With ``everywhere`` the broker of the hub counts, for all processes together. That takes a question to it for
+    each limit and connection, and while it does not answer new connections are denied with 503; those that are there
+    stay. Who has to go is closed with 4409 on whatever node. The places of a process that is killed are free when the
+    broker takes it for dead (``RedisBroker(ttl=60)``).
+
     The address is the server's ``scope["client"]``; no header is looked at. Behind a proxy tell uvicorn whom to
     believe (``--forwarded-allow-ips``). IPv6 addresses count by /64, which is what one customer has; IPv4 in
     IPv6 counts as IPv4; all that is no address counts as one. A connection for which the server gives none (a
@@ -73,10 +82,12 @@ class ConnectionLimit:
         per_ip: connections from one address at once; many people may share one.
         on_full: ``"deny"`` the new connection, or ``"replace_oldest"``.
         retry_after: seconds that the ``Retry-After`` header names.
+        everywhere: count on all nodes of the hub. ``replace_oldest`` goes with ``per_user`` only then.
+        name: with ``everywhere``: tells this limit from others on the hub, the same on all nodes.
 
     Raises:
-        ConfigurationError: no limit, one below 1, or another ``on_full``; at application start for ``per_user``
-            before the authenticator of the same handler.
+        ConfigurationError: no limit, one below 1, another ``on_full``, or what does not go with ``everywhere``; at
+            application start for ``per_user`` before the authenticator of the same handler.
     """
 
     reads_user: ClassVar[Literal[False]] = False
@@ -90,22 +101,32 @@ class ConnectionLimit:
         per_ip: int | None = None,
         on_full: OnFull = "deny",
         retry_after: int = 5,
+        everywhere: bool = False,
+        name: str = "connections",
     ) -> None:
         given = {"total": total, "per_user": per_user, "per_ip": per_ip}
         if all(most is None for most in given.values()):
             raise ConfigurationError("ConnectionLimit(): give some of total=, per_user= and per_ip=")
-        for name, most in given.items():
+        for option, most in given.items():
             if most is not None and not _is_integer(most, 1):
-                raise ConfigurationError(f"ConnectionLimit({name}={most!r}): expected an integer of 1 or more")
+                raise ConfigurationError(f"ConnectionLimit({option}={most!r}): expected an integer of 1 or more")
         if on_full not in ("deny", "replace_oldest"):
             raise ConfigurationError(f"ConnectionLimit(on_full={on_full!r}): use 'deny' or 'replace_oldest'")
         if not _is_integer(retry_after, 0):
             raise ConfigurationError(f"ConnectionLimit(retry_after={retry_after!r}): expected seconds, an integer")
+        if everywhere and on_full == "replace_oldest" and (total is not None or per_ip is not None):
+            raise ConfigurationError(
+                "ConnectionLimit(everywhere=True, on_full='replace_oldest'): only a connection of the same user can be"
+                " told to go on another node; give per_user= alone, and list another limit for the rest"
+            )
+        if name != "connections" and not everywhere:
+            raise ConfigurationError(f"ConnectionLimit(name={name!r}): it needs everywhere=True")
         self._total = total
         self._per_user = per_user
         self._per_ip = per_ip
         self._replaces = on_full == "replace_oldest"
         self._retry_after = retry_after
+        self._slots = Slots(name, replaces=self._replaces) if everywhere else None
         # Ordered dicts: to find the oldest of a plain one takes longer the more were taken from its front.
         self._holders: dict[_Bucket, OrderedDict[_Place, None]] = {}
         self._taken = self._denied = self._replaced = 0
@@ -121,31 +142,59 @@ class ConnectionLimit:
         kinds = [kind for kind, _ in self._holders]
         return ConnectionLimitStats(self._taken, kinds.count("user"), kinds.count("ip"), self._denied, self._replaced)
 
-    async def __call__(self, connection: Connection) -> AsyncGenerator[None]:
+    async def __call__(self, connection: Connection, hub: Hub) -> AsyncGenerator[None]:
         """Take a place, and give it back when the connection ends."""
-        place = self._take(connection)
+        wanted = list(self._wanted(connection))
+        if self._slots is not None:
+            async with self._everywhere(self._slots, hub, connection, wanted):
+                yield
+            return
+        place = self._take(connection, wanted)
         try:
             yield
         finally:
             self._give_back(place)
 
-    def _take(self, connection: Connection) -> _Place:
-        wanted = list(self._wanted(connection))
+    @asynccontextmanager
+    async def _everywhere(
+        self, slots: Slots, hub: Hub, connection: Connection, wanted: Sequence[_Wanted]
+    ) -> AsyncGenerator[None]:
+        try:
+            for (kind, of), most, reason in wanted:
+                slot = await slots.take(hub, connection, kind, of, most)
+                if not slot.held:
+                    raise self._denial(reason)
+                self._replaced += slot.replaced is not None
+            place = self._enter(connection, wanted)
+            try:
+                yield
+            finally:
+                self._give_back(place)
+        finally:
+            await slots.give_back(hub, connection)
+
+    def _take(self, connection: Connection, wanted: Sequence[_Wanted]) -> _Place:
         for bucket, most, reason in wanted:
             holders = self._holders.get(bucket, ())
             if len(holders) < most:
                 continue
             if not self._replaces:
-                self._denied += 1
-                raise Deny(429, reason=reason, headers={"Retry-After": str(self._retry_after)})
+                raise self._denial(reason)
             self._replace(next(iter(holders)))
+        return self._enter(connection, wanted)
+
+    def _denial(self, reason: str) -> Deny:
+        self._denied += 1
+        return Deny(429, reason=reason, headers={"Retry-After": str(self._retry_after)})
+
+    def _enter(self, connection: Connection, wanted: Sequence[_Wanted]) -> _Place:
         place = _Place(connection, [bucket for bucket, _, _ in wanted])
         self._taken += bool(wanted)
         for bucket in place.buckets:
             self._holders.setdefault(bucket, OrderedDict())[place] = None
         return place
 
-    def _wanted(self, connection: Connection) -> Iterator[tuple[_Bucket, int, str]]:
+    def _wanted(self, connection: Connection) -> Iterator[_Wanted]:
         """Yield where a connection needs a place; the narrowest first: to replace there makes room in the rest."""
         if self._per_user is not None and (user := self._user(connection)) is not None:
             yield ("user", user), self._per_user, "You have too many connections"
@@ -181,7 +230,7 @@ class ConnectionLimit:
     def _replace(self, place: _Place) -> None:
         self._replaced += 1
         self._give_back(place)
-        place.connection.turn_away(REPLACED, "replaced by another connection")
+        place.connection.turn_away(REPLACED, REPLACED_REASON)
 
     def _give_back(self, place: _Place) -> None:
         buckets, place.buckets = place.buckets, []
