@@ -61,8 +61,8 @@ class Follower:
 
         When it returns false, look whether it is `behind` now.
         """
+        offset = publication.offset
         if self._follows:
-            offset = publication.offset
             if publication.epoch == self.epoch and offset is not None:
                 if offset == self.offset + 1:
                     self.offset = offset

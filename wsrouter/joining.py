@@ -115,8 +115,10 @@ class Joining:
 
     def take(self, room: str, got: Publication | Position) -> None:
         """Keep what members of a room with history get for those who are on their way into it."""
-        for newcomer in self._rooms.get(room, {}).values():
-            newcomer.take(got)
+        newcomers = self._rooms.get(room)
+        if newcomers is not None:
+            for newcomer in newcomers.values():
+                newcomer.take(got)
 
     def leave(self, connection: Connection, room: str) -> None:
         """Have a connection turn back, if it is on its way into a room."""

@@ -56,8 +56,19 @@ class Publication:
     """For ``disconnect``: seconds since it was ordered."""
 
     def at(self, position: Position) -> "Publication":
-        """Return the publication with its place in the stream of its room."""
-        return replace(self, epoch=position.epoch, offset=position.offset)
+        """Return the publication, to a room, with its place in the stream of that."""
+        return Publication(  # `replace` takes three times as long
+            self.target,
+            self.name,
+            self.type,
+            self.data,
+            self.frame,
+            self.key,
+            self.exclude,
+            exclude_users=self.exclude_users,
+            epoch=position.epoch,
+            offset=position.offset,
+        )
 
     def aged(self, age: float) -> "Publication":
         """Return a ``disconnect`` as it is handed over so many seconds after it was ordered."""
