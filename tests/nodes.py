@@ -3,10 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection
@@ -24,12 +24,13 @@ from wsrouter import (
     WebSocketRouter,
     on,
 )
-from wsrouter.brokers import Entry, Link, MemoryBroker, Publication, Receiver, Slot
+from wsrouter.brokers import Broker, Entry, Link, MemoryBroker, Publication, Receiver, Slot
 from wsrouter.brokers.base import Target
 from wsrouter.handler import Guard
 from wsrouter.history import Recovery, Streams
 
 Name: TypeAlias = tuple[Target, str]
+BrokerT = TypeVar("BrokerT", bound=Broker)
 
 
 class Said(Message, type="said"):
@@ -245,10 +246,10 @@ ROOMS: Mapping[str, RoomOptions] = {
 }
 
 
-class Node:
+class Node(Generic[BrokerT]):
     """A hub on a server, and its broker."""
 
-    def __init__(self, broker: ShakyBroker, hub: Hub, server: Server, clients: AsyncExitStack) -> None:
+    def __init__(self, broker: BrokerT, hub: Hub, server: Server, clients: AsyncExitStack) -> None:
         self.broker = broker
         self.hub = hub
         self.server = server
@@ -266,25 +267,23 @@ class Node:
 
 
 @asynccontextmanager
-async def nodes(
-    count: int = 2,
+async def nodes_on(
+    brokers: Sequence[BrokerT],
     *,
     handlers: Mapping[str, type[WebSocketHandler]] | None = None,
     guards: Callable[[], Sequence[Guard]] = lambda: (),
     **options: Any,
-) -> AsyncGenerator[list[Node]]:
-    """Serve several hubs, each on a server of its own, on brokers beside each other.
+) -> AsyncGenerator[list[Node[BrokerT]]]:
+    """Serve a hub on each of some brokers, each on a server of its own.
 
     Args:
-        count: how many.
+        brokers: that share a server.
         handlers: by path; by default `Desk` at ``/``.
         guards: makes those of the router of each node.
         options: of the routers.
     """
     async with AsyncExitStack() as servers, AsyncExitStack() as clients:
-        brokers = [ShakyBroker()]
-        brokers += [ShakyBroker(beside=brokers[0]) for _ in range(count - 1)]
-        made: list[Node] = []
+        made: list[Node[BrokerT]] = []
         for broker in brokers:
             hub = Hub(broker, rooms=ROOMS)
             router = WebSocketRouter(hub=hub, guards=guards(), **options)
@@ -297,13 +296,24 @@ async def nodes(
         yield made
 
 
-def go_away(*all_of: Node) -> None:
+def nodes(count: int = 2, **options: Any) -> AbstractAsyncContextManager[list[Node[ShakyBroker]]]:
+    """Serve several hubs on brokers beside each other.
+
+    Args:
+        count: how many.
+        options: of `nodes_on`.
+    """
+    first = ShakyBroker()
+    return nodes_on([first, *(ShakyBroker(beside=first) for _ in range(count - 1))], **options)
+
+
+def go_away(*all_of: Node[ShakyBroker]) -> None:
     """Let the server be away, for these nodes."""
     for node in all_of:
         node.broker.up = node.broker.flowing = False
 
 
-def come_back(*all_of: Node) -> None:
+def come_back(*all_of: Node[ShakyBroker]) -> None:
     """Let the server be there again: what came meanwhile is lost."""
     for node in all_of:
         node.broker.up = node.broker.flowing = True

@@ -22,7 +22,7 @@ class Here(WebSocketHandler):
 
 
 @asynccontextmanager
-async def limited(count: int = 2, **options: Any) -> AsyncGenerator[list[Node]]:
+async def limited(count: int = 2, **options: Any) -> AsyncGenerator[list[Node[ShakyBroker]]]:
     """Serve nodes whose connections are limited on all together."""
 
     def guards() -> list[Any]:
@@ -32,13 +32,13 @@ async def limited(count: int = 2, **options: Any) -> AsyncGenerator[list[Node]]:
         yield made
 
 
-async def denied(node: Node, query: str = "user=ada") -> Response:
+async def denied(node: Node[ShakyBroker], query: str = "user=ada") -> Response:
     with pytest.raises(InvalidStatus) as failure:
         await connect(node.server, f"/?{query}")
     return failure.value.response
 
 
-def slots(node: Node) -> int:
+def slots(node: Node[ShakyBroker]) -> int:
     """Return how many are held on all nodes."""
     return sum(map(len, node.broker._server.slots.values()))  # pyright: ignore[reportPrivateUsage]
 

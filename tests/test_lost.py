@@ -42,7 +42,7 @@ async def said(ws: ClientConnection, *numbers: int) -> list[int]:
     return offsets
 
 
-async def publish(node: Node, room: str, *numbers: int) -> None:
+async def publish(node: Node[ShakyBroker], room: str, *numbers: int) -> None:
     for n in numbers:
         await node.hub.broadcast(room, Said(n=n))
 

@@ -124,6 +124,8 @@ class Hub:
             RuntimeError: it is called in another event loop than that of the connections.
             ValueError: a text with a lone surrogate.
             ConfigurationError: the hub was not started, and its broker connects processes.
+            BrokerError: other processes did not get it, or may not have (``outcome_unknown``). Members of this one did,
+                if the room has no history; others are told of the hole.
         """
         await self.node.publish(self._publication(room, message, names(exclude), names(exclude_users)))
 
@@ -133,6 +135,9 @@ class Hub:
         Args:
             user: id of the user (``str(user.id)``); nothing happens if they are not here.
             message: a `Message`. Connections of raw handlers do not get it.
+
+        Raises:
+            BrokerError: connections to other processes did not get it, or may not have.
         """
         await self.node.publish(Publication("user", user, message.__message_type__, dump(message)))
 
@@ -148,6 +153,7 @@ class Hub:
 
         Raises:
             ValueError: an endpoint may not send that code.
+            BrokerError: connections to other processes were not closed, or may not have been. Those to this one were.
         """
         if not is_close_code(code):
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
@@ -187,6 +193,7 @@ class Hub:
             ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round.
             RuntimeError: the connection is not accepted yet, or of another hub.
             ValueError: ``presence`` is no JSON, or too large.
+            BrokerError: what connects processes did not answer; it is no member.
         """
         limits = connection.limits
         if connection.closed is not None:
