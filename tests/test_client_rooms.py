@@ -222,3 +222,23 @@ def test_mistakes_are_told_at_registration() -> None:
         with pytest.raises(ConfigurationError, match=text) as failure:
             WebSocketRouter().add_handler("/", cls)
         assert cls.__qualname__ in str(failure.value)
+
+
+async def test_what_is_of_no_use_in_a_room_harms_nobody() -> None:
+    """Clients may send a position to a room without history, and `on_join` tell of presence where there is none."""
+
+    class Telling(WebSocketHandler):
+        client_rooms = ["news:*", "desk:*"]
+
+        async def on_join(self, room: str) -> dict[str, str]:
+            return {"reads": room}
+
+    hub = Hub(rooms={"desk:*": RoomOptions(presence=True)})
+    async with serve(app_of(Telling, hub=hub)) as server, connect(server) as ws:
+        assert (await call(ws, "$join", {"room": "news:1", "since": "epoch:7"})) == {"type": "$ok", "id": 1}
+        await send(ws, "$join", {"room": "desk:1", "since": "nonsense"}, id=2)
+        frames = {frame["type"]: frame for frame in [await receive(ws) for _ in range(3)]}
+        assert frames["$ok"] == {"type": "$ok", "id": 2}
+        (told,) = frames["$presence_diff"]["data"]["join"].values()
+        assert [*told.values()] == [{"reads": "desk:1"}]
+        assert hub.rooms == {"news:1": 1, "desk:1": 1}

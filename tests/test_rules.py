@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sockets import member_of
-from wsrouter import ConfigurationError, History, Hub, Limits, Message, RoomOptions, WebSocketError
+from wsrouter import ConfigurationError, History, Hub, Limits, Message, Position, RoomOptions, WebSocketError
 from wsrouter.brokers import MemoryBroker
 from wsrouter.rules import Rules, pattern
 
@@ -178,3 +178,29 @@ async def test_a_message_of_the_wrong_sort() -> None:
     with pytest.raises(ConfigurationError, match="is not raw, the room 'raw' is: use another"):
         await hub.join(member.connection, "raw")
     assert member.socket.writes == []
+
+
+async def test_presence_where_there_is_none() -> None:
+    """Who tells of presence, or asks for it, in a room without the option is told which option makes it."""
+    hub = Hub(rooms={"desk:*": RoomOptions(presence=True)})
+    member = await member_of(hub, "desk:1", "plain")
+    for room in "plain", "other", "desks:1":
+        with pytest.raises(ConfigurationError, match=r"join\('.*', presence=...\): .*RoomOptions\(presence=True\)"):
+            await hub.join(member.connection, room, presence={})
+        with pytest.raises(ConfigurationError, match=r"presence\('.*'\): .*RoomOptions\(presence=True\)"):
+            await hub.presence(room)
+    await hub.join(member.connection, "desk:1", presence={"status": "here"})
+    assert hub.rooms == {"desk:1": 1, "plain": 1}
+    await hub.node.release(hub.node.exit(member.connection))
+    await member.connection.aclose()
+
+
+async def test_a_position_where_there_is_no_history() -> None:
+    """A position comes from a client, so where there is nothing to recover it changes nothing: no error, no frame."""
+    hub = Hub(rooms={"feed:*": RoomOptions(history=History())})
+    member = await member_of(hub)
+    await hub.join(member.connection, "plain", since=Position("epoch", 7))
+    assert hub.rooms == {"plain": 1}
+    assert member.socket.texts() == []
+    await hub.node.release(hub.node.exit(member.connection))
+    await member.connection.aclose()

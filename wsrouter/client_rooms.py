@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from wsrouter.errors import ConfigurationError, WebSocketError
-from wsrouter.handler import WebSocketHandler
+from wsrouter.handler import WebSocketHandler, hub_of
 from wsrouter.history import Position
 from wsrouter.hub import check_name
 from wsrouter.kinds import Kind
@@ -88,6 +88,8 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
                 " mapping, or None"
             )
         since = None if request.since is None else Position.parse(request.since)
+        if not hub_of(self).options(request.room).presence:
+            presence = None  # the hook may be for rooms of both sorts
         await self.join(request.room, since=since, presence=presence)
 
     async def leave(self: WebSocketHandler, request: Leave) -> None:

@@ -152,8 +152,8 @@ class WebSocketHandler:
 
         Args:
             room: name of the room.
-            since: how far the client has read a room with history.
-            presence: what others see of this connection in a room with presence.
+            since: how far the client has read a room with history; of no meaning in others.
+            presence: what others see of this connection in a room with presence; an error in others.
         """
         await self.__hub.join(self.connection, room, since=since, presence=presence)
 
@@ -183,8 +183,13 @@ class WebSocketHandler:
 
     @property
     def __hub(self) -> Hub:
-        hub: Hub = self.__dict__["__wsrouter_hub__"]
-        return hub
+        return hub_of(self)
+
+
+def hub_of(handler: WebSocketHandler) -> Hub:
+    """Return the hub that `attach` gave to a handler."""
+    hub: Hub = handler.__dict__["__wsrouter_hub__"]
+    return hub
 
 
 def attach(handler: WebSocketHandler, connection: Connection, hub: Hub) -> None:

@@ -163,8 +163,12 @@ class Hub:
     async def presence(self, room: str) -> list[Member]:
         """Return who is in a room with ``RoomOptions(presence=True)``, whatever its size.
 
-        Those that were dropped and may come back are among them. Of other rooms nobody is known.
+        Those that were dropped and may come back are among them.
+
+        Raises:
+            ConfigurationError: the room has no presence.
         """
+        self._check_presence(room, f"presence({room!r})")
         return self.node.attendance.members(room)
 
     async def join(
@@ -183,14 +187,16 @@ class Hub:
             connection: who joins.
             room: its name.
             since: in a room with history: how far the client has read it. It gets exactly what it missed, or is told
-                that it can't (``$joined`` with ``recovered`` false).
-            presence: in a room with presence: what others see of this connection besides the id of its user, at most
+                that it can't (``$joined`` with ``recovered`` false). In other rooms it says nothing, and no ``$joined``
+                comes: a position is what a client has sent, and must not be able to fail a join.
+            presence: what others see of this connection besides the id of its user, in a room with presence; at most
                 1 KiB of JSON. Joining again with another changes it.
 
         Raises:
             WebSocketError: the name is empty or too long (``invalid``), the connection is in as many rooms as it may
                 be, or the room has as many members (``conflict``).
-            ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round.
+            ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round; ``presence``
+                for a room that has none.
             RuntimeError: the connection is not accepted yet, or of another hub.
             ValueError: ``presence`` is no JSON, or too large.
             BrokerError: what connects processes did not answer; it is no member.
@@ -198,6 +204,8 @@ class Hub:
         limits = connection.limits
         if connection.closed is not None:
             return
+        if presence is not None:
+            self._check_presence(room, f"join({room!r}, presence=...)")
         if room in connection.joined:
             if presence is not None:
                 self.node.change(connection, room, presence)
@@ -221,6 +229,13 @@ class Hub:
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership, or a join that is under way; nothing happens if there is none."""
         await self.node.leave(connection, room)
+
+    def _check_presence(self, room: str, call: str) -> None:
+        if not self.options(room).presence:
+            raise ConfigurationError(
+                f"{call}: the room has no presence, so nobody is told who is there; give the hub a pattern that it"
+                " matches, as in Hub(rooms={'desk:*': RoomOptions(presence=True)})"
+            )
 
     def _publication(self, room: str, message: object, exclude: frozenset[str], users: frozenset[str]) -> Publication:
         raw = self.options(room).raw
