@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.brokers.redis.nodes import NodeOf, Open, message
-from tests.brokers.redis.proxy import serve_proxy
+from tests.brokers.redis.proxy import Proxy, serve_proxy
 from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter import BrokerError
@@ -90,6 +90,27 @@ async def test_too_many_holes_are_one(own_server: RedisServer, opened: Open) -> 
         proxy.refuses = False
         await eventually(lambda: bool(there.losses), 5)
         assert there.losses == [{("room", "a"), ("user", "b")}]
+
+
+async def test_a_hole_is_told_before_what_comes_after_it(own_server: RedisServer, opened: Open) -> None:
+    """Where something is refused though Redis is there, for too much waits, the next publication comes after the hole."""
+    async with serve_proxy(own_server.port) as proxy:
+        here, there = await opened(proxy, ttl=60.0, heartbeat=20.0), await opened(own_server)
+        await there.broker.subscribe("room", "room")
+        await eventually(lambda: here.up)
+        proxy.passes.clear()
+        large = [message("room", b'"%s"' % (b"x" * 500_000)) for _ in range(40)]
+        outcomes = await asyncio.gather(*map(here.broker.publish, large), release(proxy), return_exceptions=True)
+        assert any(isinstance(outcome, BrokerError) and not outcome.outcome_unknown for outcome in outcomes)
+        await here.broker.publish(message("room", b'"after"'))
+        await eventually(lambda: there.data[-1:] == [b'"after"'])
+        assert there.told[-2] == ("lost", {("room", "room")})
+
+
+async def release(proxy: Proxy) -> None:
+    """Let all go on its way when everything was handed over."""
+    await asyncio.sleep(0)
+    proxy.passes.set()
 
 
 async def test_a_frozen_redis_is_noticed(own_server: RedisServer, opened: Open) -> None:

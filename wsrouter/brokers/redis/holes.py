@@ -39,16 +39,25 @@ class Holes:
         """Tell of all of them, where Redis is there; what fails is told the next time."""
         channels, self._channels = self._channels, set()
         for channel in channels:
-            try:
-                link = self._servers.of(channel)
-            except BrokerError:
-                self.add(channel)
-                continue
-            if not link.publisher.up:
-                self.add(channel)
-                continue
-            told = link.publisher.send(pack(link.publish, channel, self._payload))
-            told.add_done_callback(partial(self._told, channel))
+            self._tell(channel)
+
+    def tell_before(self, channel: bytes) -> None:
+        """Tell of a hole that comes before what is published to a channel next; nothing happens if there is none."""
+        for each in {channel, self._everyone} & self._channels:
+            self._channels.remove(each)
+            self._tell(each)
+
+    def _tell(self, channel: bytes) -> None:
+        try:
+            link = self._servers.of(channel)
+        except BrokerError:
+            self.add(channel)
+            return
+        if not link.publisher.up:
+            self.add(channel)
+            return
+        told = link.publisher.send(pack(link.publish, channel, self._payload))
+        told.add_done_callback(partial(self._told, channel))
 
     def _told(self, channel: bytes, done: "asyncio.Future[Any]") -> None:
         if done.cancelled() or done.exception() is not None:

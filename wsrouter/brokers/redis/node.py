@@ -181,6 +181,8 @@ class RedisNode:
         if self.servers.subject(channel) is not None:
             self._receiver.deliver(publication)
         try:
+            if self._holes:
+                self._holes.tell_before(channel)
             link = self.servers.of(channel)
             await link.publisher.send(pack(link.publish, channel, payload))
         except BaseException:
