@@ -12,7 +12,7 @@ from wsrouter import BrokerError, ConfigurationError
 from wsrouter.brokers.base import Entry, Link, Publication
 from wsrouter.brokers.redis import RedisBroker
 from wsrouter.brokers.redis.lines import Unusable
-from wsrouter.brokers.redis.publisher import check_version
+from wsrouter.brokers.redis.publisher import check_server
 from wsrouter.history import History
 
 RIGHTS = [
@@ -192,12 +192,13 @@ async def test_who_may_not_is_told_what_to_do(
         ({"redis_version": "6.2.14", "redis_mode": "cluster"}, True, "7.0 or newer"),
         ({"redis_version": "7.0.0", "redis_mode": "cluster"}, False, "RedisCluster"),
         ({"redis_version": "7.0.0", "redis_mode": "standalone"}, True, "no cluster"),
+        ({"redis_version": "7.0.0"}, False, "run_id"),
     ],
 )
 def test_a_server_that_can_not_serve_says_why(facts: dict[str, str], sharded: bool, said: str) -> None:
     """With what to install, or to write instead."""
     with pytest.raises(Unusable, match=said):
-        check_version(facts, sharded=sharded)
+        check_server(facts, sharded=sharded)
 
 
 def test_servers_that_can_serve_are_taken() -> None:
@@ -207,4 +208,4 @@ def test_servers_that_can_serve_are_taken() -> None:
         ("10.0", "sentinel", False),
         ("7.0", "cluster", True),
     ):
-        check_version({"redis_version": version, "redis_mode": mode}, sharded=sharded)
+        check_server({"redis_version": version, "redis_mode": mode}, sharded=sharded)

@@ -103,7 +103,7 @@ class Publisher(Line):
         facts = info(server) | info(replication)
         if facts.get("role") != "master":
             raise ReadOnlyError("it is a replica")
-        check_version(facts, sharded=self._sharded)
+        check_server(facts, sharded=self._sharded)
         await ask(connection, *self._loads)
         self.run = run_of(facts)
 
@@ -175,7 +175,7 @@ class Publisher(Line):
             self._alarm = None
 
 
-def check_version(facts: dict[str, str], *, sharded: bool) -> None:
+def check_server(facts: dict[str, str], *, sharded: bool) -> None:
     """Check that a server can do what is needed.
 
     Raises:
@@ -192,6 +192,8 @@ def check_version(facts: dict[str, str], *, sharded: bool) -> None:
         raise Unusable("it is a cluster; write RedisBroker(client=RedisCluster(...))")
     if sharded and not cluster:
         raise Unusable("it is no cluster; write RedisBroker(url), or RedisBroker(client=Redis(...))")
+    if not facts.get("run_id"):
+        raise Unusable("it tells no run_id, by which a restart is known; connect to Redis itself, without a proxy")
 
 
 def is_misplaced(reply: object) -> bool:
