@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.brokers.redis.cluster import CLUSTERABLE, RedisCluster, serve_cluster
 from tests.brokers.redis.nodes import HasUrl, NodeOf, Open, open_node
 from tests.redis_server import RedisServer, executables, serve_redis
 
@@ -24,6 +25,13 @@ def own_server(request: pytest.FixtureRequest) -> Generator[RedisServer]:
     """A server of the test's own, which it may kill."""
     with serve_redis(request.param) as server:
         yield server
+
+
+@pytest.fixture(scope="module", params=CLUSTERABLE.values(), ids=list(CLUSTERABLE))
+def one_cluster(request: pytest.FixtureRequest) -> Generator[RedisCluster]:
+    """A cluster of one server that the tests of a module share."""
+    with serve_cluster(request.param, 1) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from secrets import token_hex
 from typing import Final
 
 import pytest
+from redis.asyncio import RedisCluster as Client
 
+from tests.brokers.redis.cluster import CLUSTERABLE, RedisCluster
 from tests.brokers.redis.proxy import Proxy, serve_proxy
 from tests.redis_server import RedisServer
 from wsrouter.brokers import Broker
@@ -32,11 +34,12 @@ class RedisContract(BrokerContract):
         self.proxies: dict[Broker, Proxy] = {}
         for _ in range(count):
             proxy = await self.opened.enter_async_context(serve_proxy(self.server.port))
-            broker = RedisBroker(
-                proxy.url, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL, grace=1.0
-            )
-            self.proxies[broker] = proxy
+            self.proxies[self.broker(proxy)] = proxy
         return list(self.proxies)
+
+    def broker(self, proxy: Proxy) -> RedisBroker:
+        """Return the broker of one node."""
+        return RedisBroker(proxy.url, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL, grace=1.0)
 
     async def cleanup(self) -> None:
         await self.opened.aclose()
@@ -65,6 +68,23 @@ class TestRedisBroker(RedisContract):
     @pytest.fixture(autouse=True)
     def use_server(self, redis_server: RedisServer) -> None:
         self.server = redis_server
+
+
+@pytest.mark.skipif(not CLUSTERABLE, reason="sharded channels need Redis 7 on PATH")
+class TestRedisBrokerOnACluster(RedisContract):
+    """All of it, on a cluster of one server that has all slots."""
+
+    @pytest.fixture(autouse=True)
+    def use_cluster(self, one_cluster: RedisCluster) -> None:
+        self.server = one_cluster.servers[0]
+
+    def broker(self, proxy: Proxy) -> RedisBroker:
+        # The cluster tells its own address, which is not that of the proxy.
+        client = Client(host="127.0.0.1", port=proxy.port, address_remap=lambda _: ("127.0.0.1", proxy.port))
+        return RedisBroker(client=client, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL, grace=1.0)
+
+    async def forge(self, target: Target, name: str, payload: bytes) -> None:
+        self.server.ask("SPUBLISH", Names(self.prefix, 0).channel(target, name), payload)
 
 
 class Restarted(RedisContract):

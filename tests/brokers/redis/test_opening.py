@@ -1,11 +1,16 @@
 """How a node gets to its Redis: addresses, users and rights, versions; and what is said if that fails."""
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.asyncio import RedisCluster as Client
 
-from tests.brokers.redis.nodes import NodeOf, Open, message, open_node
+from tests.brokers.redis.cluster import RedisCluster
+from tests.brokers.redis.nodes import NodeOf, Open, message
 from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter import BrokerError, ConfigurationError
@@ -15,41 +20,17 @@ from wsrouter.brokers.redis.lines import Unusable
 from wsrouter.brokers.redis.publisher import check_server
 from wsrouter.history import History
 
-RIGHTS = [
-    "~wsrouter:*",
-    "&wsrouter:*",
-    "-@all",
-    "+info",
-    "+script|load",
-    "+evalsha",
-    "+publish",
-    "+subscribe",
-    "+unsubscribe",
-    "+pexpire",
-    "+exists",
-    "+time",
-    "+hget",
-    "+hset",
-    "+hdel",
-    "+hgetall",
-    "+get",
-    "+set",
-    "+del",
-    "+rpush",
-    "+lpop",
-    "+ltrim",
-    "+lindex",
-    "+llen",
-    "+lrange",
-    "+zadd",
-    "+zrem",
-    "+zremrangebyscore",
-    "+zrange",
-    "+zscore",
-    "+zcard",
-    "+zpopmin",
-]
-"""What the documentation says that a user needs."""
+
+def documented_rights() -> list[str]:
+    """Return what the documentation says that a user needs, in a cluster too."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "brokers.md").read_text("utf-8")
+    block = re.search(r"ACL SETUSER app on >password (.*?)```\n\nIn a cluster also `(.*?)`", page, re.DOTALL)
+    assert block is not None
+    return f"{block[1]} {block[2]}".split()
+
+
+RIGHTS = [right for right in documented_rights() if right not in {"+cluster|slots", "+spublish", "+ssubscribe"}]
+RIGHTS.remove("+sunsubscribe")
 
 
 def test_arguments_are_checked() -> None:
@@ -64,7 +45,9 @@ def test_arguments_are_checked() -> None:
         ({"url": "redis://h", "prefix": "a b"}, "blanks"),
         ({"url": "redis://h", "timeout": 0}, "above zero"),
         ({"url": "redis://h", "heartbeat": float("nan")}, "above zero"),
+        ({"url": "redis://h", "grace": float("inf")}, "above zero"),
         ({"url": "redis://h", "ttl": 5.0}, "three heartbeats"),
+        ({"client": BlockingRedis()}, "redis.asyncio"),
     ):
         with pytest.raises(ConfigurationError, match=expected) as failed:
             RedisBroker(**arguments)  # pyright: ignore[reportArgumentType]
@@ -128,29 +111,43 @@ async def test_databases_are_apart(redis_server: RedisServer, opened: Open) -> N
 async def test_the_rights_that_are_documented_are_enough(own_server: RedisServer) -> None:
     """A user with no others can do everything."""
     own_server.ask("ACL", "SETUSER", "app", "on", ">s3cret", "resetkeys", "resetchannels", *RIGHTS)
+    await do_everything(RedisBroker(own_server.url.replace("redis://", "redis://app:s3cret@"), heartbeat=0.1, ttl=0.5))
+
+
+async def test_the_rights_that_are_documented_are_enough_in_a_cluster(one_cluster: RedisCluster) -> None:
+    """With those that are named beside."""
+    server = one_cluster.servers[0]
+    server.ask("ACL", "SETUSER", "app", "on", ">s3cret", "resetkeys", "resetchannels", *documented_rights())
+    client = Client(host="127.0.0.1", port=server.port, username="app", password="s3cret")
+    await do_everything(RedisBroker(client=client, heartbeat=0.1, ttl=0.5))
+
+
+async def do_everything(broker: RedisBroker) -> None:
+    """Do all that a broker does, and let it be for longer than all of its times."""
+    node = NodeOf(broker, "everything")
+    await broker.start(node.id, node)
     history = History(size=2, ttl=0.2)
-    url = own_server.url.replace("redis://", "redis://app:s3cret@")
-    async with open_node(url, heartbeat=0.1, ttl=0.5) as node:
-        broker = node.broker
-        for number in range(40):
-            await broker.publish(message("room", b"%d" % number), history)
-        await broker.subscribe("room", "room", history)
-        await broker.recover("room", history, None)
-        await broker.publish(message("other", b"1"))
-        await broker.publish(Publication("disconnect", "u"))
-        await broker.subscribe("user", "u")
-        await broker.announce("room", [Entry("r", node.id, "u"), Entry("s", node.id, "u", dropped=True)])
-        await broker.entries("room")
-        await broker.withdraw("room", ["r"])
-        for holder in ("1", "2", "3"):
-            await broker.acquire("name", holder, 2, replace=True)
-        await broker.release("name", "3")
-        await broker.unsubscribe("user", "u")
-        clock = asyncio.get_running_loop().time
-        until = clock() + 1.2
-        await eventually(lambda: clock() > until)
-        assert broker.link().heartbeat_age is not None
-        assert node.up
+    for number in range(40):
+        await broker.publish(message("room", b"%d" % number), history)
+    await broker.subscribe("room", "room", history)
+    await broker.recover("room", history, None)
+    await broker.publish(message("other", b"1"))
+    await broker.publish(Publication("disconnect", "u"))
+    await broker.subscribe("user", "u")
+    await broker.announce("room", [Entry("r", node.id, "u"), Entry("s", node.id, "u", dropped=True)])
+    await broker.entries("room")
+    await broker.withdraw("room", ["r"])
+    for holder in ("1", "2", "3"):
+        await broker.acquire("name", holder, 2, replace=True)
+    await broker.release("name", "3")
+    await broker.unsubscribe("user", "u")
+    clock = asyncio.get_running_loop().time
+    until = clock() + 1.2
+    await eventually(lambda: clock() > until)
+    assert broker.link().heartbeat_age is not None
+    assert node.up
+    assert node.losses == []
+    await broker.aclose()
 
 
 @pytest.mark.logs_errors

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from redis.asyncio import Redis, RedisCluster
 
@@ -20,15 +21,18 @@ _NODE: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 class RedisBroker(Broker):
     """Connects processes by Redis 6.2 or newer.
 
-    It opens two connections of its own: one for commands, one for what is published.
+    It opens two connections of its own: one for commands, one for what is published. It starts though Redis is away,
+    and is there as soon as Redis is. One broker serves one hub, in one event loop.
 
     Args:
         url: such as ``redis://127.0.0.1:6379/0``, as redis-py takes it.
-        client: in place of ``url``: a client whose options are used for our own connections. It is not used itself.
+        client: in place of ``url``: a client of ``redis.asyncio`` whose options are used for our own connections; one
+            that Sentinel gave, or of a cluster of Redis 7.0 or newer, too. It is not used itself, and not closed.
         prefix: begins every key and channel: 1 to 64 letters, digits and signs. Applications that share a server need
             different ones.
-        timeout: seconds for one command, and for opening a connection.
-        ttl: seconds after which a node that is not heard of is taken for dead.
+        timeout: seconds for one command, and for opening a connection. Nothing is tried twice.
+        ttl: seconds after which a process that is not heard of is gone, with its entries and slots; at least three
+            heartbeats.
         heartbeat: seconds between two heartbeats.
         grace: seconds that an entry whose connection was dropped stays.
 
@@ -49,10 +53,12 @@ class RedisBroker(Broker):
     ) -> None:
         if (url is None) is (client is None):
             raise ConfigurationError("RedisBroker(): expected either an address, or client=")
+        if not isinstance(cast(object, client), Redis | RedisCluster | None):
+            raise ConfigurationError(f"RedisBroker(client={type(client).__name__}): expected one of redis.asyncio")
         for name, value in (("timeout", timeout), ("heartbeat", heartbeat), ("grace", grace)):
-            if not value > 0:
+            if not 0 < value < inf:
                 raise ConfigurationError(f"RedisBroker({name}={value!r}): expected seconds above zero")
-        if not ttl >= 3 * heartbeat:
+        if not 3 * heartbeat <= ttl < inf:
             raise ConfigurationError(f"RedisBroker(ttl={ttl!r}): expected at least three heartbeats ({heartbeat!r} s)")
         self._connector = _connector(url, client, timeout)
         self._names = Names(prefix, self._connector.database)
