@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from tests.envelopes import close_of, receive, send
 from tests.lines import WAYS, DirectSocket, PortableSocket, Way, turns
 from tests.nodes import ROOMS, Desk, Node, Said, ShakyBroker, come_back, go_away, log_in, nodes
-from tests.sockets import gone
+from tests.sockets import Busiest, gone, member_of
 from tests.support import at_rest, connect, eventually
 from wsrouter import BrokerError, History, Hub, Limits, Position, RoomOptions, WebSocketHandler, on
 
@@ -101,6 +101,26 @@ async def test_members_of_a_raw_room_have_to_come_back() -> None:
         assert await close_of(there) == (4510, "messages may be missing")
         await here.send("2")
         assert [await here.recv() for _ in range(2)] == ["1", "2"]
+
+
+async def test_many_holes_are_told_of_in_turns() -> None:
+    """A loss in thousands of rooms does not hold up the event loop, and each is told of it before what follows."""
+    broker = ShakyBroker()
+    async with Hub(broker) as hub:
+        members = [await member_of(hub, f"room {number}") for number in range(6000)]
+        async with Busiest(lambda: hub.health().announced) as busiest:
+            broker.tell()
+            at_once = hub.health().announced
+            for number in range(0, 6000, 50):
+                await hub.broadcast(f"room {number}", Said(n=number))
+            await eventually(lambda: hub.health().announced == 6000)
+        assert at_once < 6000
+        assert busiest.turn < 6000
+        await eventually(lambda: all(member.socket.writes for member in members))
+        await turns(3)
+        for number, member in enumerate(members):
+            types = [json.loads(text)["type"] for text in member.socket.texts()]
+            assert types == (["$gap"] if number % 50 else ["$gap", "said"])
 
 
 # With history

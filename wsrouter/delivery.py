@@ -1,6 +1,8 @@
 """Who of this process gets what comes from the broker."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Final
 
 from wsrouter.brokers.base import Publication, Target
@@ -17,6 +19,10 @@ from wsrouter.runs import Prepared
 from wsrouter.writer import Shared
 
 STATE_LOST: Final = 4510
+SLICE_SECONDS: Final = 0.005
+"""So long holes are told of before the event loop gets its turn."""
+LOOK_EVERY: Final = 64
+"""After so many the clock is looked at."""
 _UNKNOWN: Final = dump({"dropped": None})
 
 
@@ -41,10 +47,14 @@ class Delivery:
         self.announced = 0
         """How often the members of a room, or the connections of a user, were told that something is missing."""
         self._options = options
+        self._untold: set[tuple[Target, str]] = set()
+        """Rooms and users that are still to be told of a hole, before anything else."""
 
     def to_room(self, publication: Publication) -> None:
         """Hand a publication to the members of a room; what has a place in the stream, in the order of that."""
         self.published += 1
+        if self._untold:
+            self._tell_first("room", publication.name)
         if publication.offset is not None:
             self.joining.take(publication.name, publication)
         room = self.rooms.get(publication.name)
@@ -64,6 +74,8 @@ class Delivery:
     def to_user(self, publication: Publication) -> None:
         """Hand a publication to the connections of a user that speak the envelope."""
         self.published += 1
+        if self._untold:
+            self._tell_first("user", publication.name)
         user = self.users.get(publication.name)
         if user is None:
             return
@@ -89,11 +101,30 @@ class Delivery:
         for publication in caught.publications:
             self.to_room(publication)
 
-    def tell_of_gap(self, target: Target, name: str) -> None:
-        """Tell the members of a room without history, or the connections of a user, that something may be missing.
+    def tell_of_gaps(self, names: Iterable[tuple[Target, str]]) -> None:
+        """Tell the members of rooms without history, and connections of users, that something may be missing.
 
-        In a raw room there is no frame that could tell it: its members are closed.
+        In a raw room there is no frame that could tell it: its members are closed. Of many names some are told of in
+        later turns of the event loop, but before anything else that they get.
         """
+        self._untold.update(names)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        until = monotonic() + SLICE_SECONDS
+        while self._untold:
+            for _ in range(min(LOOK_EVERY, len(self._untold))):
+                self._tell(*self._untold.pop())
+            if monotonic() > until and self._untold:
+                asyncio.get_running_loop().call_soon(self._tell_all)
+                return
+
+    def _tell_first(self, target: Target, name: str) -> None:
+        if (target, name) in self._untold:
+            self._untold.remove((target, name))
+            self._tell(target, name)
+
+    def _tell(self, target: Target, name: str) -> None:
         here = (self.rooms if target == "room" else self.users).get(name)
         if here is None:
             return

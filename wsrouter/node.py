@@ -240,13 +240,15 @@ class Node:
     def lost(self, names: Collection[tuple[Target, str]]) -> None:
         """Take notice that publications to these names may be missing: recover them, or tell whom it concerns."""
         self.recoveries.retry()
+        untold: list[tuple[Target, str]] = []
         for target, name in names:
             follower = self._followers.get(name) if target == "room" else None
             if follower is None:
-                self.delivery.tell_of_gap(target, name)
+                untold.append((target, name))
             else:
                 follower.lose()
                 self.recoveries.ask(name)
+        self.delivery.tell_of_gaps(untold)
         self.attendance.reload([name for target, name in names if target == "room"])
 
     def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:

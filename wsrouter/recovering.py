@@ -54,8 +54,8 @@ class Recoveries:
         self._followers = followers
         self._options = options
         self._deliver = deliver
-        self._rooms: dict[str, asyncio.Event] = {}
-        """Those that are asked about, or wait for it; what tells that it is over."""
+        self._rooms: dict[str, asyncio.Event | None] = {}
+        """Those that are asked about, or wait for it; what tells somebody who waits that it is over."""
         self._waiting: deque[str] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._there = asyncio.Event()
@@ -63,17 +63,15 @@ class Recoveries:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def ask(self, room: str) -> asyncio.Event:
-        """Have a room recovered that is behind, and return what tells that it is over."""
-        over = self._rooms.get(room)
-        if over is None:
-            over = self._rooms[room] = asyncio.Event()
+    def ask(self, room: str) -> None:
+        """Have a room recovered that is behind; nothing happens if it is being recovered."""
+        if room not in self._rooms:
+            self._rooms[room] = None
             self._waiting.append(room)
             if len(self._workers) < AT_ONCE:
                 task = asyncio.get_running_loop().create_task(self._work(), name="wsrouter recovery")
                 self._workers.add(task)
                 task.add_done_callback(self._workers.discard)
-        return over
 
     def retry(self) -> None:
         """Go on at once: the broker is there again."""
@@ -87,9 +85,8 @@ class Recoveries:
             worker.cancel()
         for worker in workers:
             await wait_for_end(worker)
-        for over in self._rooms.values():
-            over.set()
-        self._rooms.clear()
+        for room in [*self._rooms]:
+            self._over(room)
         self._waiting.clear()
 
     async def of_newcomer(self, newcomer: Newcomer, history: History, since: Position | None) -> Recovery[Publication]:
@@ -129,9 +126,22 @@ class Recoveries:
         follower.lose()
         try:
             async with asyncio.timeout(PATIENCE):
-                await self.ask(newcomer.room).wait()
+                await self._recovered(newcomer.room)
         except TimeoutError:
             raise BrokerError(f"The room {newcomer.room!r} could not be recovered in time") from None
+
+    async def _recovered(self, room: str) -> None:
+        """Have a room recovered, and wait until that is over."""
+        self.ask(room)
+        over = self._rooms[room]
+        if over is None:
+            over = self._rooms[room] = asyncio.Event()
+        await over.wait()
+
+    def _over(self, room: str) -> None:
+        over = self._rooms.pop(room, None)
+        if over is not None:
+            over.set()
 
     async def _work(self) -> None:
         while self._waiting:
@@ -139,7 +149,7 @@ class Recoveries:
             try:
                 await self._recover(room)
             finally:
-                self._rooms.pop(room).set()
+                self._over(room)
 
     async def _recover(self, room: str) -> None:
         """Ask the broker about a room until it answers, and once more if that was not all."""
