@@ -4,6 +4,7 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from starlette.types import Message as Event
 
 from tests.sockets import Busiest, Member, Socket, direct, gone, member_of, portable, turns
 from tests.support import eventually
-from wsrouter import History, Hub, Limits, Message, RoomOptions
+from wsrouter import Connection, History, Hub, Limits, Message, RoomOptions
 from wsrouter.brokers import MemoryBroker
 from wsrouter.codecs import JSONCodec
 from wsrouter.fanout import MAX_PLACES
@@ -96,6 +97,16 @@ async def test_encoded_once_per_codec() -> None:
     assert (one.written, other.written, nobodys.written) == (7, 7, 0)
 
 
+class Unlooked(dict[Any, None]):
+    """The members of a room, with a count of how often somebody went through them all."""
+
+    looks = 0
+
+    def __iter__(self) -> Any:
+        self.looks += 1
+        return super().__iter__()
+
+
 async def test_an_open_run_grows_without_a_look_at_its_members() -> None:
     """Later publications of the same room in the same iteration cost the same for one member and for ten thousand."""
     hub = Hub()
@@ -103,16 +114,22 @@ async def test_an_open_run_grows_without_a_look_at_its_members() -> None:
     room = hub.node.rooms.get("large")
     assert room is not None
 
-    class Unlooked(dict[Any, None]):
-        looks = 0
-
-        def __iter__(self) -> Any:
-            self.looks += 1
-            return super().__iter__()
-
     room.members = members = Unlooked(room.members)
     await broadcast(hub, "large", *map(str, range(20)))
     assert members.looks <= 1
+
+
+async def test_excluding_somebody_is_no_look_at_all_others() -> None:
+    """A publication that one member does not get costs no more than any other."""
+    hub = Hub()
+    one, other = await member_of(hub, "large"), await member_of(hub, "large")
+    room = hub.node.rooms.get("large")
+    assert room is not None
+    room.members = members = Unlooked(room.members)
+    await broadcast(hub, "large", "1", exclude=one.connection.id)
+    assert members.looks == 0
+    await turns()
+    assert (said(one), said(other), members.looks) == ([], ["1"], 1)
 
 
 Change = Callable[[Hub, Member, Member], Awaitable[object]]
@@ -305,6 +322,83 @@ async def test_a_slice_after_a_reply_and_another_publication() -> None:
     assert said(late) == ["1", "reply", "2", "3", "another reply"]
     assert said(members[0]) == ["1", "3"]
     assert said(members[-2]) == said(members[5]) == ["1", "2", "3"]
+
+
+async def test_what_is_for_few_leaves_the_others_waiting() -> None:
+    """A publication to one member amid a large fan-out is put behind that for this member alone, and does not wait."""
+    hub = Hub()
+    members = [await member_of(hub, "a", seconds=0.001) for _ in range(60)]
+    late = members[-1]
+    await hub.join(late.connection, "b")
+    await broadcast(hub, "a", "1")
+    await turns()
+    await broadcast(hub, "b", "2")
+    await turns()
+    assert said(late) == ["1", "2"]
+    assert not all(map(said, members)), "the large fan-out is still under way"
+    await eventually(lambda: all(map(said, members)))
+    await turns(2)
+    assert [said(member) for member in members[:-1]] == [["1"]] * 59
+
+
+async def test_newcomers_get_nothing_that_was_published_before() -> None:
+    """Who is a member when a message is published gets it, and nobody who comes before it is written."""
+    hub = Hub()
+    one, other, left, came = [await member_of(hub) for _ in range(4)]
+    for member in one, other, left:
+        await hub.join(member.connection, "a")
+    await broadcast(hub, "a", "1", exclude=other.connection.id)
+    await hub.join(came.connection, "a")
+    await hub.leave(left.connection, "a")
+    await broadcast(hub, "a", "2")
+    await turns(2)
+    assert [said(member) for member in (one, other, left, came)] == [["1", "2"], ["2"], ["1"], ["2"]]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_everybody_gets_what_is_theirs_in_order(seed: int) -> None:
+    """Whatever is sent to whom, before and amid slices: each gets what it was a recipient of, once and in order."""
+    chance = Random(seed)
+    hub = Hub()
+    seconds = chance.choice([0.0, 0.0, 0.001])
+    members = [await member_of(hub, user=f"u{number % 7}", seconds=seconds) for number in range(40)]
+    expected: dict[Connection, list[str]] = {member.connection: [] for member in members}
+    rooms: dict[str, list[Member]] = {"a": [], "b": [], "c": []}
+    for member in members:
+        await hub.join(member.connection, "a")
+        rooms["a"].append(member)
+    for number in range(150):
+        text, room, member = str(number), chance.choice("aaabc"), chance.choice(members)
+        match chance.choice(["publish", "publish", "exclude", "user", "reply", "join", "leave", "turn", "turn"]):
+            case "publish":
+                await broadcast(hub, room, text)
+                recipients = rooms[room]
+            case "exclude":
+                without = chance.sample(members, chance.choice([1, 1, 5, 39]))
+                await broadcast(hub, room, text, exclude=[each.connection.id for each in without])
+                recipients = [each for each in rooms[room] if each not in without]
+            case "user":
+                await hub.send_to_user(f"u{number % 7}", Said(text=text))
+                recipients = members[number % 7 :: 7]
+            case "reply":
+                await member.connection.send(Said(text=text))
+                recipients = [member]
+            case "join" if member not in rooms[room]:
+                await hub.join(member.connection, room)
+                rooms[room].append(member)
+                continue
+            case "leave" if member in rooms[room] and len(rooms[room]) > 1:
+                await hub.leave(member.connection, room)
+                rooms[room].remove(member)
+                continue
+            case _:
+                await turns()
+                continue
+        for each in recipients:
+            expected[each.connection].append(text)
+    await eventually(lambda: all(len(said(member)) >= len(expected[member.connection]) for member in members))
+    await turns(2)
+    assert {member.connection: said(member) for member in members} == expected
 
 
 async def test_leaving_in_the_middle_of_slices() -> None:

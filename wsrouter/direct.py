@@ -64,7 +64,7 @@ class DirectConnection(Connection):
             self.unwritable(exc)
             return
         if self.shared.lone is not None:
-            self._take_along()
+            self.take_along()
         if self.cork:
             self._flush(data)
         elif transport.paused or self._outbox:
@@ -86,7 +86,7 @@ class DirectConnection(Connection):
         if self._outbox is not None and self._outbox.full:
             self.too_slow()
         else:
-            self._take_along()
+            self.take_along()
             self._flush(self._transport.frame(frame))
 
     def flush(self) -> bool:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from time import perf_counter
 from typing import Final
 
+from wsrouter.codecs import Codec
 from wsrouter.connection import Connection
 from wsrouter.outbox import Overflow
 from wsrouter.rooms import Room
@@ -17,29 +19,46 @@ SLICE_SECONDS: Final = 0.01
 LOOK_EVERY: Final = 4
 """After so many connections the clock is looked at."""
 MAX_PLACES: Final = 32_768
-"""So many connections that were given a run, in one iteration of the event loop, are a slice as well (about 3 ms)."""
+"""So many connections that are given a run, or noted for later, are a slice as well (about 3 ms)."""
 SLICE_WRITERS: Final = 256
 """So many connections whose writer does the rest, in the next turn of the loop, are a slice as well."""
+FEW: Final = 4
+"""What is for less than this part of those who wait for a run is put behind it for each of them alone."""
 
 
 class Cork:
     """Holds back what is published until the event loop has gone around once, and then writes it.
 
     Publications of one room that follow each other are one `Run`, encoded, framed and joined once for all members.
-    While there is one run and nothing else, it waits for all its recipients at once (`Shared.lone`), so that each is
-    touched but once, when it is written. When more comes, runs wait on the connections (`Connection.cork`). Whatever
-    else is sent to a connection takes along what waits for it: what is sent to one connection keeps its order.
+    The first run of all waits for its recipients at once (`Shared.lone`), so that each is touched but once, when it is
+    written. What comes then waits on the connections (`Connection.cork`). Whatever else is sent to a connection takes
+    along what waits for it: what is sent to one connection keeps its order.
 
     Args:
         shared: what the connections have in common.
     """
 
-    __slots__ = ("_bytes", "_dirty", "_flushing", "_frames", "_open", "_places", "_scheduled", "_shared")
+    __slots__ = (
+        "_bytes",
+        "_dirty",
+        "_flushing",
+        "_frames",
+        "_held",
+        "_open",
+        "_places",
+        "_rest",
+        "_scheduled",
+        "_shared",
+    )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._dirty: deque[Connection] = deque()
         self._open: list[Room[Connection]] = []
+        self._held: Room[Connection] | None = None
+        """The room whose members the lone run waits for, whoever that is."""
+        self._rest: dict[Connection, None] = {}
+        """Those of its recipients that are left when it was written to some; the next of them is the last."""
         self._scheduled = False
         self._flushing = False
         self._frames = 0
@@ -76,20 +95,20 @@ class Cork:
         if run is not None and run.open and run.overflow == overflow and not excluded:
             run.add(prepared)
         else:
-            run = Run(prepared.room, overflow, compress)
-            members = [each for each in room.members if each not in excluded] if excluded else room.members
-            if not members:
+            without = {each for each in excluded if each in room.members}
+            if len(without) == len(room.members):
                 return 0
-            if excluded:
-                self.send(run, members)
-                run.add(prepared)
+            run = Run(prepared.room, overflow, compress)
+            if not (self._scheduled or compress):
+                self._hold(run, room, without)
+            elif without:
+                self.send(run, [each for each in room.members if each not in without])
+            else:
+                self.send(run, room.members)
+            run.add(prepared)
+            if without:
                 run.open = False
             else:
-                if self._scheduled or compress:
-                    self.send(run, members)
-                else:
-                    self._hold(run, room)
-                run.add(prepared)
                 room.run = run
                 self._open.append(room)
         self._frames += 1
@@ -100,35 +119,50 @@ class Cork:
         """Put a run behind what some connections are sent already. It may be sent to others before and after."""
         if not connections:
             return
-        if self._shared.lone is not None:
-            self._spread(self._shared.lone)
+        lone = self._shared.lone
+        if lone is not None and len(connections) * FEW > len(lone.recipients):
+            self._spread(lone)
+            lone = None
         self._schedule()
-        self._put(run, connections)
+        self._put(run, connections, take_along=lone is not None)
         run.holders = len(connections)
         self._places += run.holders
 
-    def _hold(self, run: Run, room: Room[Connection]) -> None:
+    def _hold(self, run: Run, room: Room[Connection], without: set[Connection]) -> None:
+        """Let a run wait for all members of a room at once."""
         self._schedule()
         run.recipients = room.members
-        run.holders = len(room.members)
-        self._places += run.holders
+        run.served = without
+        run.holders = len(room.members) - len(without)
         self._shared.lone = run
+        self._held = room
+        room.held = run
 
     def _spread(self, run: Run) -> None:
         """Let what waits for many at once wait on each of them."""
+        self._let_go()
         self._shared.lone = None
         recipients, run.recipients = run.recipients, {}
+        self._places += len(recipients)
         served = run.served
         self._put(run, [each for each in recipients if each not in served] if served else recipients)
 
-    def _put(self, run: Run, connections: Collection[Connection]) -> None:
+    def _let_go(self) -> None:
+        """Be no longer concerned with who is a member of the room whose members wait."""
+        if self._held is not None:
+            self._held.held = None
+            self._held = None
+
+    def _put(self, run: Run, connections: Iterable[Connection], *, take_along: bool = False) -> None:
         dirty = self._dirty
         for connection in connections:
             cork = connection.cork
+            if not cork:
+                dirty.append(connection)
+            if take_along:
+                connection.take_along()
             if cork:
                 cork[-1].open = False
-            else:
-                dirty.append(connection)
             cork.append(run)
 
     def _schedule(self) -> None:
@@ -137,57 +171,68 @@ class Cork:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        lone, self._shared.lone = self._shared.lone, None
-        recipients: Sequence[Connection] = ()
-        if lone is not None:
-            recipients = tuple(lone.recipients)
-            lone.recipients = {}
+        until = perf_counter() + SLICE_SECONDS
         for room in self._open:
             room.end_run()
         self._open.clear()
         self._frames = self._bytes = self._places = 0
         self._scheduled = False
+        lone = self._shared.lone
         try:
+            if self._dirty:
+                self._flush_corks(until if lone is None else until - SLICE_SECONDS / 2)
             if lone is not None:
-                self._write(lone, recipients)
-            else:
-                self._flush_corks()
+                self._write(lone, until)
         finally:  # whatever happened to one connection, the others get what is theirs
             self._flushing = bool(self._dirty) or self._shared.lone is not None
             if self._flushing:
                 self._schedule()
 
-    def _write(self, run: Run, recipients: Sequence[Connection]) -> None:
-        """Write a run to its recipients, for the time of a slice, and hold it for those that are left."""
-        codec = recipients[0].codec
-        try:
-            data = run.wire(codec, None)
-        except Exception:  # each of them tells
-            self._put(run, recipients)
+    def _write(self, run: Run, until: float) -> None:
+        """Write the lone run to its recipients for the time that is left, and let it wait for those that are left."""
+        run.open = False
+        self._shared.lone = None
+        served, recipients = run.served, run.recipients
+        begun = recipients is self._rest
+        if not begun and len(recipients) > MAX_PLACES:
+            self._keep(run, len(recipients))
             return
-        until = perf_counter() + SLICE_SECONDS
-        served = run.served
-        writers = done = 0
+        codec: Codec | None = None
+        data = b""
+        looks, done, writers = LOOK_EVERY, 0, 0
         try:
-            while done < len(recipients) and perf_counter() < until and writers < SLICE_WRITERS:
-                for connection in recipients[done : done + LOOK_EVERY]:
-                    done += 1
-                    straight = connection.straight
-                    if served and connection in served:
-                        continue
-                    if straight is not None and connection.codec is codec:
-                        straight(data)
-                    else:
-                        connection.cork.append(run)
-                        writers += connection.flush()
+            for connection in _popped(self._rest) if begun else recipients:
+                done += 1
+                straight = connection.straight
+                if straight is not None and codec is None:
+                    codec, data = connection.codec, _wire(run, connection.codec)
+                if served and connection in served:
+                    pass
+                elif straight is not None and connection.codec is codec and data:
+                    straight(data)
+                else:
+                    connection.cork.append(run)
+                    writers += connection.flush()
+                looks -= 1
+                if not looks:
+                    if perf_counter() > until or writers >= SLICE_WRITERS:
+                        break
+                    looks = LOOK_EVERY
         finally:
-            if done < len(recipients):
-                run.recipients = dict.fromkeys(recipients[done:])
-                self._shared.lone = run
+            self._keep(run, len(recipients) if begun else len(recipients) - done)
 
-    def _flush_corks(self) -> None:
+    def _keep(self, run: Run, left: int) -> None:
+        """Let the lone run wait for those of its recipients that are left, the last of them."""
+        if left and run.recipients is not self._rest:
+            run.recipients = self._rest = dict.fromkeys(islice(reversed(run.recipients), left))
+        self._let_go()
+        if left:
+            self._shared.lone = run
+        else:
+            run.recipients = {}
+
+    def _flush_corks(self, until: float) -> None:
         dirty = self._dirty
-        until = perf_counter() + SLICE_SECONDS
         looks = LOOK_EVERY
         writers = 0
         while dirty and writers < SLICE_WRITERS:
@@ -197,3 +242,17 @@ class Cork:
                 if perf_counter() > until:
                     break
                 looks = LOOK_EVERY
+
+
+def _popped(connections: dict[Connection, None]) -> Iterator[Connection]:
+    """Take out one connection after the other, the last first."""
+    while connections:
+        yield connections.popitem()[0]
+
+
+def _wire(run: Run, codec: Codec) -> bytes:
+    """Return a run as bytes of the wire, none if it can't be written: then each of its recipients tells."""
+    try:
+        return run.wire(codec, None)
+    except Exception:
+        return b""

@@ -55,7 +55,7 @@ class PortableConnection(Connection):
         if not self._accepted:
             raise RuntimeError("The connection is not accepted yet: guards and constructors can't send; on_connect can")
         event: Event = {"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame}
-        self._take_along()
+        self.take_along()
         if self.cork:
             self._enqueue_cork()
         if self._writing or self._outbox or self._handed_over:
@@ -81,7 +81,7 @@ class PortableConnection(Connection):
                 self._wake()
 
     def reply(self, frame: Frame) -> None:
-        self._take_along()
+        self.take_along()
         self._enqueue_cork()
         if not self._accepted:
             return

@@ -11,20 +11,27 @@ MemberT = TypeVar("MemberT", bound=Hashable)
 class Room(Generic[MemberT]):
     """The members of one name, in the order in which they came."""
 
-    __slots__ = ("members", "run")
+    __slots__ = ("held", "members", "run")
 
     def __init__(self) -> None:
         self.members: dict[MemberT, None] = {}
         self.run: Run | None = None
         """What every member waits for, and nobody else: later publications may be added to it."""
+        self.held: Run | None = None
+        """What goes to who is a member now, with `members` itself for its recipients."""
 
     def end_run(self) -> None:
         """See to it that nothing is added to what waits: the next publication has other recipients."""
         run, self.run = self.run, None
         if run is not None:
             run.open = False
-            if run.recipients is self.members:
-                run.recipients = self.members.copy()
+
+    def change(self) -> None:
+        """See to it that what waits goes to who is a member now, and to nobody else, before that changes."""
+        self.end_run()
+        held, self.held = self.held, None
+        if held is not None:
+            held.recipients = self.members.copy()
 
 
 class Rooms(Generic[MemberT]):
@@ -41,7 +48,7 @@ class Rooms(Generic[MemberT]):
         first = room is None
         if room is None:
             room = self._rooms[name] = Room()
-        room.end_run()
+        room.change()
         room.members[member] = None
         return first
 
@@ -50,7 +57,7 @@ class Rooms(Generic[MemberT]):
         room = self._rooms.get(name)
         if room is None or member not in room.members:
             return False
-        room.end_run()
+        room.change()
         del room.members[member]
         if room.members:
             return False

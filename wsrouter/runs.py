@@ -1,6 +1,6 @@
 """Publications on their way to many connections: encoded once, framed once, joined once."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Message as Event
@@ -73,10 +73,10 @@ class Run:
         self.open = True
         """Whether publications may still be added: it is the last thing that each of its holders waits for."""
         self.holders = 0
-        self.recipients: Mapping[Any, None] = {}
+        self.recipients: dict[Any, None] = {}
         """While it waits for all of them at once, and not on the cork of each: who gets it."""
         self.served: set[Any] = set()
-        """Those of them who have it already."""
+        """Those of them who don't: they have it already, or are excluded."""
         self.prepared: list[Prepared] = []
         self.size = 0
         self.tells_of_gap = False

@@ -120,7 +120,7 @@ class Writer(ABC):
         if self.closed is None and not self._accepted:
             raise RuntimeError("The connection is not accepted yet: raise Deny to turn it away")
         if not discard:
-            self._take_along()
+            self.take_along()
             self.flush()
         if self.closed is not None:
             return
@@ -164,7 +164,7 @@ class Writer(ABC):
     def _send_close(self, code: int, reason: str) -> None:
         """Send the close frame when what is queued before it is sent."""
 
-    def _take_along(self) -> None:
+    def take_along(self) -> None:
         """Put what waits for this connection among others on its own cork, before what it is sent next."""
         run = self.shared.lone
         if run is not None and self in run.recipients and self not in run.served:
