@@ -566,7 +566,8 @@ async def test_a_member_that_does_not_read_holds_bytes_that_all_share() -> None:
         for number in range(50):
             await broadcast(hub, "a", f"{number} {'x' * 10_000}")
             await turns(2)
-        await eventually(lambda: min(member.connection.pending_bytes for member in members) > 50 * 10_000)
+        least = 50 * 10_000
+        await eventually(lambda: min(each.connection.pending_bytes for each in members) > least, timeout=20)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

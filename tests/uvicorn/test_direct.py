@@ -63,6 +63,18 @@ def test_it_pauses_above_64_kib_and_resumes(run: Run, tls: Certificate | None) -
     run(test())
 
 
+def test_a_frame_does_not_wait_for_the_one_before(run: Run, tls: Certificate | None) -> None:
+    """Nagle's algorithm is off, also for a socket that uvicorn has bound: a reply and what follows go out at once."""
+
+    async def test() -> None:
+        async with stalled(tls) as each:
+            assert isinstance(each.app.direct, Link)
+            end = each.app.direct.transport.get_extra_info("socket")
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(test())
+
+
 def test_what_is_written_arrives_in_order(run: Run, tls: Certificate | None) -> None:
     """Frames of both paths arrive in the order in which they were given."""
 

@@ -1,7 +1,9 @@
 """The writing half of a socket: whole frames, compressed where that pays, and held back while the client is slow."""
 
 import asyncio
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -15,6 +17,7 @@ from wsrouter.uvicorn.reader import FIN
 HIGH_WATER: Final = 65_536
 LOW_WATER: Final = 16_384
 """Bytes that wait for the kernel: above the first nothing more is to be written, until they are below the second."""
+_OVER_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 COMPRESSED_FROM: Final = 1024
 """Bytes. A smaller message is not worth it: without context takeover there is nothing to refer to."""
 
@@ -44,6 +47,12 @@ class Sender(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         # Over TLS, asyncio's own limit is 512 KiB.
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        # asyncio does so itself, but not for a socket that uvicorn has bound (--workers, --fd). There a frame that
+        # follows another would wait until the client has acknowledged that one: 40 ms.
+        end = self.transport.get_extra_info("socket")
+        if end is not None and end.family in _OVER_TCP:
+            with suppress(OSError):  # it is closed already
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def pause_writing(self) -> None:
         self._pause()
