@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
-from wsrouter.members import MAX_META_BYTES, Member, Notice
+from wsrouter.members import MAX_META_BYTES, Heard, Member, Notice, heard
 from wsrouter.presence import Presence, is_abrupt
 from wsrouter.roster import Roster, RosterOptions
 
@@ -46,6 +47,14 @@ class Page:
                 members[user].pop(ref)
             if not members[user]:
                 del members[user]
+
+
+def said(
+    ref: str, user: str, meta: Mapping[str, object] | None = None, *, node: str = "there", dropped: bool = False
+) -> Heard:
+    """Return what another node says of a device."""
+    (heard_of,) = heard([Entry(ref, node, user, dump(meta or {}), dropped)])
+    return heard_of
 
 
 def told(roster: Roster, now: float) -> dict[str, list[object]]:
@@ -204,27 +213,27 @@ def test_a_connection_that_becomes_another_users_moves() -> None:
     assert list(page.members or ()) == ["u1"]
 
 
-def test_entries_of_another_node_live_while_it_is_heard() -> None:
-    """A node that died is noticed by its silence: 60 s after it was heard of last, its devices leave."""
-    roster = Roster(OPTIONS)
-    roster.hear("r1", "u1", {}, 0.0)
-    roster.hear("r2", "u2", {}, 0.0)
-    assert told(roster, 0.1) == {"join u1": [{}], "join u2": [{}]}
-    roster.hear("r1", "u1", {}, 50.0)
-    assert roster.expires_at == 60.0
-    assert [member.user for member in roster.members(60.0)] == ["u1"]
-    assert told(roster, 60.1) == {"leave u2": [{}]}
-    roster.forget("r1", 61.0)
-    roster.forget("r1", 61.0)
-    assert told(roster, 61.1) == {"leave u1": [{}]}
+def test_entries_of_another_node_live_as_long_as_it_does() -> None:
+    """What another node announces is told here as well, until that node withdraws it, or is gone."""
+    roster = Roster(OPTIONS, "here")
+    for ref, node, user in (("r1", "there", "u1"), ("r2", "there", "u2"), ("r3", "far away", "u3")):
+        roster.hear(said(ref, user, node=node), 0.0)
+    assert told(roster, 0.1) == {"join u1": [{}], "join u2": [{}], "join u3": [{}]}
+    assert roster.expires_at is None
+    roster.forget("r1", 1_000.0)
+    roster.forget("r1", 1_000.0)
+    assert told(roster, 1_000.1) == {"leave u1": [{}]}
+    roster.depart("there", 2_000.0)
+    assert told(roster, 2_000.1) == {"leave u2": [{}]}
+    assert [member.user for member in roster.members(3_000.0)] == ["u3"]
 
 
 def test_a_node_does_not_listen_to_itself() -> None:
     """What comes back of an entry of its own neither changes nor ages it."""
-    roster = Roster(OPTIONS)
+    roster = Roster(OPTIONS, "here")
     roster.add("c1", "u1", {}, 0.0)
     ref = next(iter(roster.members(0.0)[0].devices))
-    roster.hear(ref, "u1", {"old": True}, 1.0)
+    roster.hear(said(ref, "u1", {"old": True}, node="here"), 1.0)
     roster.forget(ref, 2.0)
     assert roster.members(1_000.0) == [Member("u1", {ref: {}})]
 
@@ -290,7 +299,7 @@ def test_who_may_be_about_to_come_back(by: Any, codes: list[int], abrupt: bool) 
 
 
 @dataclass
-class Entry:
+class Known:
     """A device as the model has it."""
 
     user: str | None
@@ -298,10 +307,14 @@ class Entry:
     connection: str | None
     until: float | None = None
     remote: str | None = None
+    node: str = ""
+    told: bool = False
 
 
 CONNECTIONS = st.sampled_from([f"c{number}" for number in range(8)])
 USERS = st.sampled_from(["u1", "u2", "u3"])
+REFS = st.sampled_from(["r1", "r2", "r3"])
+NODES = st.sampled_from(["n1", "n2"])
 GIVEN: st.SearchStrategy[dict[str, object]] = st.sampled_from([{}, {"a": 1}, {"a": True}])
 
 
@@ -318,7 +331,7 @@ class Told(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = 0.0
         self.roster = Roster(self.how)
-        self.entries: list[Entry] = []
+        self.entries: list[Known] = []
         self.pages: list[Page] = []
         self.last: float | None = None
 
@@ -328,12 +341,16 @@ class Told(RuleBasedStateMachine):
         self.expire()
         entry = next((entry for entry in self.entries if entry.connection == connection), None)
         if entry is None and user is not None:
-            dropped = [each for each in self.entries if each.user == user and each.until and each.remote is None]
-            dropped.sort(key=lambda each: (dump(each.given) != dump(given), each.until))
+            dropped = [each for each in self.entries if each.user == user and each.until]
+            dropped.sort(key=lambda each: (dump(each.given) != dump(given), self.grace_ends(each)))
             entry = dropped[0] if dropped else None
         if entry is None:
-            self.entries.append(entry := Entry(user, given, connection))
-        entry.user, entry.given, entry.connection, entry.until = user, given, connection, None
+            self.entries.append(entry := Known(user, given, connection))
+        entry.user, entry.given, entry.connection, entry.until, entry.remote = user, given, connection, None, None
+
+    def grace_ends(self, entry: Known) -> float:
+        assert entry.until is not None
+        return entry.until - (0.0 if entry.remote is None else self.how.patience)
 
     @precondition(lambda self: any(entry.connection for entry in self.entries))
     @rule(data=st.data(), abrupt=st.booleans())
@@ -348,19 +365,39 @@ class Told(RuleBasedStateMachine):
         else:
             self.entries.remove(entry)
 
-    @rule(ref=st.sampled_from(["r1", "r2", "r3"]), user=USERS, given=GIVEN)
-    def hear(self, ref: str, user: str, given: dict[str, object]) -> None:
-        self.roster.hear(ref, user, given, self.now)
+    @rule(ref=REFS, user=USERS, given=GIVEN, dropped=st.booleans(), node=NODES)
+    def hear(self, ref: str, user: str, given: dict[str, object], dropped: bool, node: str) -> None:
+        newcomers = [each for each in self.entries if each.user == user and each.connection and not each.told]
+        if dropped and len(newcomers) > 1:  # which of them was dropped is not for this model to say
+            return
+        self.now += 2**-20  # of two that were dropped, one was first
+        self.roster.expire(self.now)
         self.expire()
+        self.roster.hear(said(ref, user, given, node=node, dropped=dropped), self.now)
+        if ref in self.roster.ledger and all(entry.remote != ref for entry in self.entries):
+            return  # it was this node that had the last word, and the broker has not answered
         entry = next((entry for entry in self.entries if entry.remote == ref), None)
+        if dropped and newcomers:  # who came back before that was heard has it
+            newcomers[0].told = entry is not None and entry.told
+            self.entries = [each for each in self.entries if each is not entry]
+            return
         if entry is None:
-            self.entries.append(entry := Entry(user, given, None, remote=ref))
-        entry.user, entry.given, entry.until = user, given, self.now + self.how.ttl
+            self.entries.append(entry := Known(user, given, None, remote=ref))
+        entry.user, entry.given, entry.node = user, given, node
+        if not dropped:
+            entry.until = None
+        elif entry.until is None:
+            entry.until = self.now + self.how.grace + self.how.patience
 
-    @rule(ref=st.sampled_from(["r1", "r2", "r3"]))
+    @rule(ref=REFS)
     def forget(self, ref: str) -> None:
         self.roster.forget(ref, self.now)
         self.entries = [entry for entry in self.entries if entry.remote != ref]
+
+    @rule(node=NODES)
+    def depart(self, node: str) -> None:
+        self.roster.depart(node, self.now)
+        self.entries = [entry for entry in self.entries if entry.remote is None or entry.node != node]
 
     @rule(seconds=st.sampled_from([0.0625, 0.125, 1.0, 7.0, 15.0, 60.0]))
     def wait(self, seconds: float) -> None:
@@ -372,7 +409,11 @@ class Told(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
+        due = self.roster.due
         notice = self.roster.take(self.now)
+        if due is not None and due <= self.now:
+            for entry in self.entries:
+                entry.told = True
         if notice is None:
             return
         assert self.last is None or self.now - self.last >= self.how.window
@@ -492,7 +533,7 @@ def test_many_rooms_can_be_told_in_several_goes() -> None:
         st.tuples(
             st.sampled_from(["a", "b", "c"]),
             st.sampled_from(["c1", "c2"]),
-            st.sampled_from(["add", "drop", "leave", "hear", "forget"]),
+            st.sampled_from(["add", "drop", "leave", "hear", "hear dropped", "forget", "depart"]),
             st.sampled_from([0.0, 0.05, 0.1, 5.0, 20.0, 70.0]),
         ),
         max_size=40,
@@ -516,10 +557,13 @@ def test_a_timer_by_due_tells_everything(steps: list[tuple[str, str, str, float]
     for room, connection, step, seconds in steps:
         if step == "add":
             presence.add(room, connection, connection, {"at": now}, now)
-        elif step == "hear":
-            presence.hear(room, f"r{connection}", "remote", {}, now)
+        elif step.startswith("hear"):
+            heard_of = said(f"r{connection}", "remote", dropped=step == "hear dropped")
+            presence.hear(room, [heard_of], [], now)
         elif step == "forget":
-            presence.forget(room, f"r{connection}", now)
+            presence.hear(room, [], [f"r{connection}"], now)
+        elif step == "depart":
+            presence.depart("there", now)
         else:
             presence.remove(room, connection, now, abrupt=step == "drop")
         run_until(now + seconds)
@@ -529,8 +573,10 @@ def test_a_timer_by_due_tells_everything(steps: list[tuple[str, str, str, float]
     for room in "abc":
         for connection in ("c1", "c2"):
             presence.remove(room, connection, now, abrupt=True)
+    presence.depart("there", now)
     run_until(now + 100.0)
-    assert (len(presence), presence.due) == (0, None)
+    assert presence.due is None
+    assert all(presence.members(room, now) == [] for room in "abc")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5) | st.none())))

@@ -30,7 +30,6 @@ from wsrouter import (
     WebSocketRouter,
     on,
 )
-from wsrouter.attendance import Attendance
 from wsrouter.roster import Roster, RosterOptions
 
 ROOM: Final = "desk:a"
@@ -99,7 +98,7 @@ def patient(hub: Hub, **options: Any) -> Hub:
     """Give the presence of a hub other times and numbers."""
     node = hub.node
     given: dict[str, Any] = {"grace": GRACE, **options}
-    node.attendance = Attendance(node.rooms, node.delivery.cork, RosterOptions(**given))
+    node.attendance = node.attendance.renewed(node.delivery.cork, node.id, RosterOptions(**given))
     return hub
 
 

@@ -1,45 +1,88 @@
-"""Who is in the rooms that tell: what members are sent, and when."""
+"""Who is in the rooms that tell: what members are sent, and when; what other nodes are told, and what they tell."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Final
 
-from wsrouter.brokers.base import Entry
+from wsrouter.announcing import Announcer
+from wsrouter.brokers.base import Broker, Entry
 from wsrouter.codecs import dump
 from wsrouter.connection import Connection
+from wsrouter.errors import BrokerError
 from wsrouter.fanout import Cork
-from wsrouter.members import Member, Meta
+from wsrouter.members import Heard, Member, Meta, heard
 from wsrouter.presence import Presence, is_abrupt
 from wsrouter.rooms import Rooms
-from wsrouter.roster import DEFAULTS, RosterOptions
+from wsrouter.roster import RosterOptions
 from wsrouter.runs import Prepared, Run
+
+logger = logging.getLogger("wsrouter")
 
 SLICE_SECONDS: Final = 0.005
 """Frames are made for so long before the event loop gets its turn."""
+MAX_TOLD: Final = 256
+"""Devices that the broker is told of in one call."""
+FLUSH_SECONDS: Final = 5.0
+"""What is left to tell is told within that when the node ends."""
+
+
+class Hearing:
+    """A room that is subscribed to, so that what other nodes say of it is heard."""
+
+    __slots__ = ("kept", "loaded", "loading")
+
+    def __init__(self) -> None:
+        self.loading = asyncio.Lock()
+        self.loaded = False
+        """Whether it is known who is there on other nodes."""
+        self.kept: list[Callable[[float], None]] | None = None
+        """What was heard since the broker was asked, to be taken up once more after its answer."""
 
 
 class Attendance:
-    """Tells the members of rooms with presence of each other.
+    """Tells the members of rooms with presence of each other, on all nodes.
 
     Its frames close a member whose outbox is full, whatever the room's policy: a diff fits only the state before it.
 
     Args:
         rooms: the members of this process.
         cork: what sends to them.
+        broker: what connects this node to others.
+        node: id of this node.
         options: how presence behaves in time.
     """
 
-    def __init__(self, rooms: Rooms[Connection], cork: Cork, options: RosterOptions = DEFAULTS) -> None:
+    def __init__(self, rooms: Rooms[Connection], cork: Cork, broker: Broker, node: str, options: RosterOptions) -> None:
         self._rooms = rooms
         self._cork = cork
-        self.options = options
-        self._presence = Presence(options)
+        self._broker = broker
+        self._node = node
+        self._presence = Presence(options, node)
+        self._announcer = Announcer(self._see_to)
+        self._hearings: dict[str, Hearing] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
         self._state: tuple[Mapping[str, object] | None, Run] = (None, Run(None, "disconnect"))
         """What was sent to the last newcomer: while many come, it is the same for all."""
+
+    async def load(self, room: str) -> None:
+        """Learn who is in a room on other nodes; called when it is subscribed to, before the first member enters.
+
+        Raises:
+            BrokerError: it is not known.
+        """
+        self.close(room)
+        hearing = self._hearings[room] = Hearing()
+        async with hearing.loading:
+            await self._load(room, hearing)
+
+    def close(self, room: str) -> None:
+        """Forget who is there on other nodes, if that was known; called when a room is subscribed to no longer."""
+        if self._hearings.pop(room, None) is not None:
+            self._presence.close(room)
 
     def enter(self, connection: Connection, room: str, meta: Meta) -> None:
         """Take up a new member, and send it who is here.
@@ -75,34 +118,132 @@ class Attendance:
         self._presence.remove(room, connection.id, monotonic(), abrupt=abrupt)
         self._schedule()
 
-    def members(self, room: str) -> list[Member]:
-        """Return who is in a room."""
-        return self._presence.members(room, monotonic())
+    async def members(self, room: str) -> list[Member]:
+        """Return who is in a room, on all nodes.
 
-    async def load(self, room: str) -> None:
-        """Learn who is in a room on other nodes; called when it is subscribed to, before the first member enters."""
-
-    def reload(self, rooms: Collection[str]) -> None:
-        """Learn it anew for rooms of which notices may have been lost; rooms without presence are passed over."""
+        Raises:
+            BrokerError: no member is here, and the broker does not answer.
+        """
+        hearing = self._hearings.get(room)
+        others: Sequence[Heard] = ()
+        if hearing is None or not hearing.loaded:
+            others = self._readable(room, await self._broker.entries(room))
+        return self._presence.members(room, monotonic(), others)
 
     def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
-        """Take entries of other nodes in a room: the new and changed ones, and refs that left."""
+        """Take up what another node says of its devices in a room."""
+        hearing = self._hearings.get(room)
+        if hearing is None or (hearing.kept is None and not hearing.loaded):
+            return
+        readable = self._readable(room, changed)
+        self._presence.hear(room, readable, gone, monotonic())
+        if hearing.kept is not None:
+            hearing.kept.append(lambda now: self._presence.hear(room, readable, gone, now))
+        self._schedule()
 
     def departed(self, node: str) -> None:
-        """Forget all entries of a node."""
+        """Remove the devices of a node that is gone."""
+        self._presence.depart(node, monotonic())
+        for hearing in self._hearings.values():
+            if hearing.kept is not None:
+                hearing.kept.append(lambda now: self._presence.depart(node, now))
+        self._schedule()
 
-    def aclose(self) -> None:
-        """End telling."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._due = inf
+    def reload(self, rooms: Iterable[str]) -> None:
+        """Learn anew who is in rooms of which something may have been missed, since the broker is there again.
+
+        Rooms without presence are passed over.
+        """
+        for room in rooms:
+            if room in self._hearings:
+                self._presence.lose(room)
+        self._announcer.resume()
+        self._schedule()
+
+    async def aclose(self) -> None:
+        """Tell the broker all that is left to tell, within a deadline, and end."""
+        self._stop_timer()
+        try:
+            await self._announcer.aclose(FLUSH_SECONDS)
+        finally:
+            self._presence = Presence(self._presence.options, self._node)
+            self._hearings.clear()
+
+    def renewed(self, cork: Cork, node: str, options: RosterOptions | None = None) -> "Attendance":
+        """End, and return one for the running event loop, in which nobody is yet.
+
+        Args:
+            cork: what sends to members.
+            node: id of this node from now on.
+            options: how presence behaves in time; by default as before.
+        """
+        self._stop_timer()
+        options = options or self._presence.options
+        successor = Attendance(self._rooms, cork, self._broker, node, options)
+        successor._presence = self._presence.afresh(options, node)
+        return successor
+
+    async def _load(self, room: str, hearing: Hearing) -> None:
+        """Ask the broker who is in a room.
+
+        What is heard meanwhile may be older than the answer or newer; taken up after it, the last word counts.
+        """
+        self._presence.begin_load(room)
+        kept: list[Callable[[float], None]] = []
+        hearing.kept = kept
+        try:
+            entries = await self._broker.entries(room)
+        except BaseException:
+            if hearing.loaded:
+                self._presence.lose(room)
+            raise
+        finally:
+            hearing.kept = None
+        if self._hearings.get(room) is not hearing:
+            return
+        now = monotonic()
+        self._presence.load(room, self._readable(room, entries), now)
+        for hear in kept:
+            hear(now)
+        if not hearing.loaded:
+            hearing.loaded = True
+            self._presence.begin(room)
+        self._schedule()
+
+    async def _see_to(self, room: str) -> None:
+        """Ask and tell the broker what there is to ask and to tell of a room."""
+        hearing = self._hearings.get(room)
+        if hearing is not None and self._presence.wanting(room):
+            async with hearing.loading:
+                await self._load(room, hearing)
+        batch = self._presence.outgoing(room, MAX_TOLD)
+        refused: Sequence[str] = ()
+        try:
+            if batch.entries:
+                refused = await self._broker.announce(room, batch.entries)
+            if batch.gone:
+                await self._broker.withdraw(room, batch.gone)
+        except BaseException as exc:
+            self._presence.unsent(room, unknown=not isinstance(exc, BrokerError) or exc.outcome_unknown)
+            raise
+        self._presence.sent(room, batch, refused, monotonic())
+        self._schedule()
+
+    def _readable(self, room: str, entries: Sequence[Entry]) -> Sequence[Heard]:
+        readable = heard(entries)
+        if len(readable) < len(entries):
+            logger.warning("presence in %r: %d entries that can't be read", room, len(entries) - len(readable))
+        return readable
 
     def _schedule(self) -> None:
+        """See to it that what has changed is told in time, to members and to the broker."""
+        for room in self._presence.pending:
+            self._announcer.add(room)
+        self._presence.pending.clear()
         due = self._presence.due
         if due is None or due >= self._due:
             return
-        self.aclose()
+        self._stop_timer()
         self._due = due
         self._timer = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._tell)
 
@@ -116,3 +257,9 @@ class Attendance:
             if monotonic() > until:
                 break
         self._schedule()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due = inf

@@ -1,6 +1,7 @@
 """Who is here: rooms and users, and what is sent to them from anywhere."""
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from types import TracebackType
 from typing import Self, cast
 
@@ -15,6 +16,7 @@ from wsrouter.limits import Limits
 from wsrouter.members import Member
 from wsrouter.messages import Message, key_of
 from wsrouter.node import Node
+from wsrouter.roster import DEFAULTS
 from wsrouter.rules import RoomOptions, Rules
 from wsrouter.stats import HubHealth, HubStats
 
@@ -29,17 +31,29 @@ class Hub:
         broker: what connects processes; by default a `MemoryBroker`, for one process.
         rooms: mapping of a pattern of room names (``*`` is any text) to its `RoomOptions`; the first that
             matches rules.
+        presence_grace: seconds that a member whose connection was dropped stays in presence, for its user to come
+            back, on any node. With a broker that has a ``grace`` of its own give it the same, or more.
 
     Raises:
-        ConfigurationError: the broker is none, or ``rooms`` has something else in it.
+        ConfigurationError: the broker is none, ``rooms`` has something else in it, or ``presence_grace`` is no number
+            from zero up.
     """
 
-    def __init__(self, broker: Broker | None = None, *, rooms: Mapping[str, RoomOptions] | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker | None = None,
+        *,
+        rooms: Mapping[str, RoomOptions] | None = None,
+        presence_grace: float = DEFAULTS.grace,
+    ) -> None:
         given = cast(object, broker)
         if given is not None and not isinstance(given, Broker):
             raise ConfigurationError(f"Hub({given!r}): expected a broker, such as MemoryBroker()")
+        grace = cast(object, presence_grace)
+        if not isinstance(grace, int | float) or not 0 <= grace < inf:
+            raise ConfigurationError(f"Hub(presence_grace={grace!r}): expected seconds, from 0 up")
         self._rules = Rules(rooms or {})
-        self.node = Node(MemoryBroker() if broker is None else broker, self._rules.of)
+        self.node = Node(MemoryBroker() if broker is None else broker, self._rules.of, grace)
         """What sessions use of it; not for applications."""
 
     async def __aenter__(self) -> Self:
@@ -161,15 +175,16 @@ class Hub:
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 
     async def presence(self, room: str) -> list[Member]:
-        """Return who is in a room with ``RoomOptions(presence=True)``, whatever its size.
+        """Return who is in a room with ``RoomOptions(presence=True)``, on all nodes, whatever its size.
 
         Those that were dropped and may come back are among them.
 
         Raises:
-            ConfigurationError: the room has no presence.
+            BrokerError: the room has no member on this node, and the broker does not answer.
+            ConfigurationError: the room has no presence; or the hub was not started, and its broker connects processes.
         """
         self._check_presence(room, f"presence({room!r})")
-        return self.node.attendance.members(room)
+        return await self.node.presence(room)
 
     async def join(
         self,

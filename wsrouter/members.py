@@ -19,11 +19,13 @@ Users without an id share the empty one, ``""``. Above 500 devices there are no 
 """
 
 from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from pydantic_core import from_json
 
+from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
 
 ANONYMOUS: Final = ""
@@ -76,12 +78,37 @@ def device_of(user: str | None, meta: Meta) -> Device:
     return Device(user or ANONYMOUS, json, from_json(json))
 
 
+Heard: TypeAlias = tuple[Entry, Device]
+"""What another node says of a device of its own."""
+
+
+def heard(entries: Iterable[Entry]) -> list[Heard]:
+    """Return entries, each with its device, without those whose ``meta`` is no JSON object, or too large."""
+    found: list[Heard] = []
+    for entry in entries:
+        with suppress(ValueError):
+            meta: object = from_json(entry.meta)
+            if isinstance(meta, dict) and len(entry.meta) <= MAX_META_BYTES:
+                found.append((entry, Device(entry.user, entry.meta, cast(Meta, meta))))
+    return found
+
+
 def grouped(devices: Iterable[tuple[str, Device]]) -> dict[str, dict[str, Meta]]:
     """Return devices, each with its ref, as frames have them: by user, and by ref."""
     members: dict[str, dict[str, Meta]] = {}
     for ref, device in devices:
         members.setdefault(device.user, {})[ref] = device.meta
     return members
+
+
+def listed(devices: Iterable[tuple[str, Device]]) -> list[Member]:
+    """Return devices, each with its ref, as `Hub.presence` has them: by user, and each of no user by itself."""
+    members = grouped(devices)
+    alone = members.pop(ANONYMOUS, {})
+    return [
+        *(Member(user, devices) for user, devices in members.items()),
+        *(Member(ANONYMOUS, {ref: meta}) for ref, meta in alone.items()),
+    ]
 
 
 def count(members: Mapping[str, Sized]) -> int:

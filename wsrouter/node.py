@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from secrets import token_urlsafe
 
@@ -13,9 +14,10 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.fanout import Cork
 from wsrouter.history import History, Position
 from wsrouter.joining import Newcomer
-from wsrouter.members import Meta, device_of
+from wsrouter.members import Member, Meta, device_of
 from wsrouter.recovering import Recoveries
 from wsrouter.replay import caught_up, replay
+from wsrouter.roster import RosterOptions
 from wsrouter.rules import RoomOptions
 from wsrouter.subscriptions import Subscriptions
 
@@ -28,9 +30,10 @@ class Node:
     Args:
         broker: what connects it to other processes.
         options: finds the options of a room.
+        grace: seconds that a device that was dropped stays in presence.
     """
 
-    def __init__(self, broker: Broker, options: Callable[[str], RoomOptions]) -> None:
+    def __init__(self, broker: Broker, options: Callable[[str], RoomOptions], grace: float) -> None:
         self.id = token_urlsafe(9)
         self.broker = broker
         self.delivery = Delivery(options)
@@ -40,10 +43,10 @@ class Node:
         self.joining = self.delivery.joining
         self.departures = self.delivery.departures
         self.shared = self.delivery.shared
-        self.attendance = Attendance(self.rooms, self.delivery.cork)
+        self.attendance = Attendance(self.rooms, self.delivery.cork, broker, self.id, RosterOptions(grace=grace))
         self._options = options
         self._names: dict[Connection, str] = {}
-        self._subscriptions = Subscriptions(broker)
+        self._subscriptions = Subscriptions(broker, self._ended)
         self._followers = self._subscriptions.followers
         self.recoveries = Recoveries(broker, self._followers, options, self.delivery.catch_up)
         self._entered = 0
@@ -66,9 +69,12 @@ class Node:
             if self._entered == 0:
                 self._started = False
                 self._starting = None
-                self.attendance.aclose()
-                await self.recoveries.aclose()
-                await self.broker.aclose()
+                async with AsyncExitStack() as ends:
+                    ends.push_async_callback(self.broker.aclose)
+                    ends.push_async_callback(self.recoveries.aclose)
+                    await self.attendance.aclose()
+                self.id = token_urlsafe(9)  # who starts again is another node
+                self.attendance = self.attendance.renewed(self.delivery.cork, self.id)
 
     def check_started(self) -> None:
         """Check that it can be used as it is.
@@ -194,6 +200,15 @@ class Node:
             if options.presence and room in connection.joined:
                 self.attendance.enter(connection, room, meta or {})
 
+    async def presence(self, room: str) -> list[Member]:
+        """Return who is in a room, on all nodes.
+
+        Raises:
+            BrokerError: no member is here, and the broker does not answer.
+        """
+        await self.start()
+        return await self.attendance.members(room)
+
     def change(self, connection: Connection, room: str, meta: Meta) -> None:
         """Change what other members see of one."""
         if self._options(room).presence:
@@ -259,14 +274,17 @@ class Node:
         """Take notice that another node is gone."""
         self.attendance.departed(node)
 
+    def _ended(self, target: Target, name: str) -> None:
+        if target == "room":
+            self.attendance.close(name)
+
     def _settle(self) -> None:
         """Belong to the running event loop; what one that has ended did not write any more is forgotten."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            self.attendance.aclose()
             self.delivery.cork = Cork(self.shared)
-            self.attendance = Attendance(self.rooms, self.delivery.cork, self.attendance.options)
+            self.attendance = self.attendance.renewed(self.delivery.cork, self.id)
             self.recoveries = Recoveries(self.broker, self._followers, self._options, self.delivery.catch_up)
 
     def _lock(self) -> asyncio.Lock:

@@ -1,11 +1,12 @@
 """Who is in which room. Pure and synchronous."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
-from wsrouter.members import Member, Meta, Notice
+from wsrouter.ledger import Batch
+from wsrouter.members import Heard, Member, Meta, Notice
 from wsrouter.roster import DEFAULTS, Roster, RosterOptions
 
 _RETURNING: Final = frozenset({1001, 1005, 1006, 1011, 1012, 1013, *range(4500, 4600)})
@@ -15,17 +16,22 @@ _RETURNING: Final = frozenset({1001, 1005, 1006, 1011, 1012, 1013, *range(4500, 
 class Presence:
     """The rosters of all rooms of this node that have one.
 
-    Nothing happens by itself: somebody has to call `take` by `due`. See `Roster` for what the methods do.
+    Nothing happens by itself: somebody has to call `take` by `due`, and to see to the rooms that are `pending`. See
+    `Roster` for what the methods do.
 
     Args:
         options: how they behave.
+        node: id of this node.
     """
 
-    def __init__(self, options: RosterOptions = DEFAULTS) -> None:
-        self._options = options
+    def __init__(self, options: RosterOptions = DEFAULTS, node: str = "") -> None:
+        self.options = options
+        self._node = node
         self._rosters: dict[str, Roster] = {}
         self._notices = Deadlines()
         self._expiries = Deadlines()
+        self.pending: dict[str, None] = {}
+        """Rooms of which there is something to tell to the broker, or to ask it; whoever sees to one removes it."""
 
     def add(self, room: str, connection: str, user: str | None, meta: Meta, now: float) -> None:
         """Add a connection to a room, or change what is known of it."""
@@ -40,27 +46,78 @@ class Presence:
             roster.remove(connection, now, abrupt=abrupt)
             self._watch(room, roster)
 
-    def hear(self, room: str, ref: str, user: str, meta: Meta, now: float) -> None:
-        """Take up an entry of another node, or note that it is still there."""
+    def hear(self, room: str, changed: Sequence[Heard], gone: Sequence[str], now: float) -> None:
+        """Take up what another node says of its devices."""
         roster = self._roster(room)
-        roster.hear(ref, user, meta, now)
+        for each in changed:
+            roster.hear(each, now)
+        for ref in gone:
+            roster.forget(ref, now)
         self._watch(room, roster)
 
-    def forget(self, room: str, ref: str, now: float) -> None:
-        """Remove an entry of another node, if it is there."""
+    def depart(self, node: str, now: float) -> None:
+        """Remove the devices of a node that is gone from all rooms."""
+        for room, roster in [*self._rosters.items()]:
+            roster.depart(node, now)
+            self._watch(room, roster)
+
+    def lose(self, room: str) -> None:
+        """Note that something may have been missed of what other nodes said: the broker's entries are to be loaded."""
+        roster = self._roster(room)
+        roster.wanting = True
+        self._watch(room, roster)
+
+    def wanting(self, room: str) -> bool:
+        """Whether the broker's entries are to be loaded."""
+        return self._roster(room).wanting
+
+    def begin_load(self, room: str) -> None:
+        """Note that the broker is asked now."""
+        self._roster(room).wanting = False
+
+    def load(self, room: str, entries: Sequence[Heard], now: float) -> None:
+        """Take up what the broker has."""
+        roster = self._roster(room)
+        roster.load(entries, now)
+        self._watch(room, roster)
+
+    def begin(self, room: str) -> None:
+        """Note that no member is here who was told anything, though somebody comes now."""
+        roster = self._roster(room)
+        roster.begin()
+        self._watch(room, roster)
+
+    def close(self, room: str) -> None:
+        """Forget other nodes' devices, since nothing is heard of them any more."""
         roster = self._rosters.get(room)
         if roster is not None:
-            roster.forget(ref, now)
+            roster.close()
             self._watch(room, roster)
+
+    def outgoing(self, room: str, most: int) -> Batch:
+        """Return what the broker is to be told next of a room; then `sent` or `unsent` has to be called."""
+        return self._roster(room).outgoing(most)
+
+    def sent(self, room: str, batch: Batch, refused: Sequence[str], now: float) -> None:
+        """Note that the broker was told."""
+        roster = self._roster(room)
+        roster.sent(batch, refused, now)
+        self._watch(room, roster)
+
+    def unsent(self, room: str, *, unknown: bool) -> None:
+        """Note that the broker was not told, or may not have been."""
+        roster = self._roster(room)
+        roster.unsent(unknown=unknown)
+        self._watch(room, roster)
 
     def state(self, room: str) -> Mapping[str, object]:
         """Return the data of the ``$presence`` frame for who joins a room now."""
         return self._roster(room).state()
 
-    def members(self, room: str, now: float) -> list[Member]:
+    def members(self, room: str, now: float, entries: Sequence[Heard] = ()) -> list[Member]:
         """Return who is in a room now."""
         roster = self._roster(room)
-        members = roster.members(now)
+        members = roster.members(now, entries)
         self._watch(room, roster)
         return members
 
@@ -85,16 +142,25 @@ class Presence:
                 if notice is not None:
                     yield room, notice
 
+    def afresh(self, options: RosterOptions, node: str) -> "Presence":
+        """Return one in which nobody is, and that has the broker told so."""
+        successor = Presence(options, node)
+        for room, roster in self._rosters.items():
+            known = Roster(options, node)
+            known.withdraw(roster.ledger.known)
+            successor._watch(room, known)
+        return successor
+
     def __len__(self) -> int:
         return len(self._rosters)
 
     def _roster(self, room: str) -> Roster:
         roster = self._rosters.get(room)
-        return Roster(self._options) if roster is None else roster
+        return Roster(self.options, self._node) if roster is None else roster
 
     def _watch(self, room: str, roster: Roster) -> None:
-        """Keep a roster and its deadlines, or let go of one that is empty when that was told."""
-        if roster.empty and roster.due is None:
+        """Keep a roster and its deadlines, or let go of one that nobody needs any more."""
+        if roster.idle:
             self._rosters.pop(room, None)
             return
         self._rosters[room] = roster
@@ -102,6 +168,8 @@ class Presence:
             self._notices.add(room, at)
         if (at := roster.expires_at) is not None:
             self._expiries.add(room, at)
+        if roster.pending:
+            self.pending[room] = None
 
 
 def is_abrupt(close: CloseInfo) -> bool:

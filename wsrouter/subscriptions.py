@@ -32,10 +32,12 @@ class Subscriptions:
 
     Args:
         broker: where.
+        ended: called with a name when nothing of it is heard any more.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, ended: Callable[[Target, str], None] = lambda target, name: None) -> None:
         self._broker = broker
+        self._ended = ended
         self.followers: dict[str, Follower] = {}
         """Of each room with history that is subscribed to."""
         self._subscriptions: dict[tuple[Target, str], _Subscription] = {}
@@ -93,6 +95,7 @@ class Subscriptions:
                     subscription.asked = subscription.made = False
                     if target == "room":
                         self.followers.pop(name, None)
+                    self._ended(target, name)
                     await self._broker.unsubscribe(target, name)
             finally:
                 if subscription.idle() and self._subscriptions.get((target, name)) is subscription:
