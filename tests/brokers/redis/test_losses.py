@@ -93,7 +93,7 @@ async def test_too_many_holes_are_one(own_server: RedisServer, opened: Open) -> 
 
 
 async def test_a_hole_is_told_before_what_comes_after_it(own_server: RedisServer, opened: Open) -> None:
-    """Where something is refused though Redis is there, since too much waits, what comes next comes after the hole."""
+    """Where something is refused though Redis is there, as too much waits, what is published next comes after it."""
     async with serve_proxy(own_server.port) as proxy:
         here, there = await opened(proxy, ttl=60.0, heartbeat=20.0), await opened(own_server)
         await there.broker.subscribe("room", "room")

@@ -205,4 +205,4 @@ def test_servers_that_can_serve_are_taken() -> None:
         ("10.0", "sentinel", False),
         ("7.0", "cluster", True),
     ):
-        check_server({"redis_version": version, "redis_mode": mode}, sharded=sharded)
+        check_server({"redis_version": version, "redis_mode": mode, "run_id": "1"}, sharded=sharded)

@@ -166,27 +166,31 @@ return 1
 local entries, channel = KEYS[1], KEYS[2]
 local node, life, header = ARGV[1], ARGV[2], ARGV[3]
 local time = string.format('%.0f', now())
-local taken, refused = {{}}, {{}}
+local refs, taken, changes, refused = {{}}, {{}}, {{}}, {{}}
 for i = 4, #ARGV, 3 do
-  local ref, dropped, item = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local known = redis.call('HGET', entries, ref)
+  refs[#refs + 1] = ARGV[i]
+end
+for i, known in ipairs(redis.call('HMGET', entries, unpack(refs))) do
+  local dropped, item = ARGV[3 * i + 2], ARGV[3 * i + 3]
   local owner, since
   if known then
     owner, since = string.match(known, '^(%S+) (%d+) ')
   end
   if known and owner ~= node and since == '0' then
-    refused[#refused + 1] = ref
+    refused[#refused + 1] = refs[i]
   else
     if dropped == '0' then
       since = '0'
     elseif owner ~= node or since == '0' then
       since = time
     end
-    redis.call('HSET', entries, ref, node .. ' ' .. since .. ' ' .. item)
+    changes[#changes + 1] = refs[i]
+    changes[#changes + 1] = node .. ' ' .. since .. ' ' .. item
     taken[#taken + 1] = item
   end
 end
 if #taken > 0 then
+  redis.call('HSET', entries, unpack(changes))
   redis.call('PEXPIRE', entries, life)
   redis.call('{publish}', channel, header .. '[' .. table.concat(taken, ',') .. ']')
 end
@@ -199,20 +203,22 @@ return refused
             f"""
 local entries, channel = KEYS[1], KEYS[2]
 local node, header = ARGV[1], ARGV[2]
-local gone = {{}}
+local refs, gone, items = {{}}, {{}}, {{}}
 for i = 3, #ARGV, 2 do
-  local ref, item = ARGV[i], ARGV[i + 1]
-  local known = redis.call('HGET', entries, ref)
+  refs[#refs + 1] = ARGV[i]
+end
+for i, known in ipairs(redis.call('HMGET', entries, unpack(refs))) do
   if known then
     local owner, since = string.match(known, '^(%S+) (%d+) ')
     if owner == node or since ~= '0' then
-      redis.call('HDEL', entries, ref)
-      gone[#gone + 1] = item
+      gone[#gone + 1] = refs[i]
+      items[#items + 1] = ARGV[2 * i + 2]
     end
   end
 end
 if #gone > 0 then
-  redis.call('{publish}', channel, header .. '[' .. table.concat(gone, ',') .. ']')
+  redis.call('HDEL', entries, unpack(gone))
+  redis.call('{publish}', channel, header .. '[' .. table.concat(items, ',') .. ']')
 end
 return #gone
 """
