@@ -570,3 +570,28 @@ async def test_a_server_that_closes_before_the_denial_does(caplog: pytest.LogCap
     async with serve(middleware, ws="websockets-sansio") as server:
         assert (await closed(server, "/?how=403"))[0] == 1012
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+async def test_a_server_that_answers_before_the_denial_does(ws: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that has answered by itself, as at its shutdown, fails at our answer: one line in the log."""
+    router = WebSocketRouter(guards=[refuse])
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        protocol: Any = getattr(send, "__self__", None)
+
+        async def send_late(event: Any) -> None:
+            if event["type"] == "websocket.http.response.start":
+                protocol.send_500_response()
+            await send(event)
+
+        await app(scope, receive, send_late)
+
+    async with serve(middleware, ws=ws) as server:
+        assert (await denied(server, "/?how=403")).status_code == 500
+    logged = [record for record in caplog.records if record.name == "wsrouter"]
+    assert [record.levelname for record in logged] == ["WARNING"]
+    assert "denial" in logged[0].getMessage()

@@ -230,6 +230,8 @@ class Handshake:
             await within(self._chain.limits.close, answer)
         except (OSError, RuntimeError):  # the second of a server that has closed it itself
             logger.debug("%r: the client left before it was denied", connection)
+        except Exception as failure:  # of a server that has answered it itself, as uvicorn does when it ends
+            logger.warning("%r: the server did not take the denial: %r", connection, failure)
         if close:
             await self._until_gone()
             await self._let_go(exc)
@@ -254,8 +256,8 @@ class Handshake:
         """Tell the server that nothing will be answered to a client that has left."""
         try:
             await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
-        except (OSError, RuntimeError):
-            logger.debug("%r: the client left during the handshake", self._connection)
+        except Exception as failure:
+            logger.debug("%r: the client left during the handshake, and %r", self._connection, failure)
 
 
 def _denial_of(close: CloseInfo) -> Deny:
