@@ -147,3 +147,13 @@ def test_publishing_to_rooms_of_another_process() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "median of 1" in done.stdout
+
+
+def test_what_rooms_cost() -> None:
+    """Memory of both processes is told, and what three nodes ask of Redis at rest: two commands per heartbeat."""
+    arguments = ["--only", "room", "--connections", "20", "--rounds", "1", "--minutes", "0.1"]
+    command = [sys.executable, "-m", "tests.benchmarks.sizing", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "connections of 3 nodes: 6" in done.stdout
+    assert "with 1,000 members each: evalsha" in done.stdout
