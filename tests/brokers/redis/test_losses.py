@@ -323,3 +323,35 @@ async def test_a_redis_that_refuses_to_write_is_logged(
     assert node.up
     own_server.ask("CONFIG", "SET", "maxmemory", 0)
     await node.broker.publish(message("room", b"2"), HISTORY)
+
+
+async def test_a_subscription_that_is_not_confirmed_fails_in_time(own_server: RedisServer, opened: Open) -> None:
+    """And costs the connection: nobody knows what else does not come."""
+    async with serve_proxy(own_server.port) as proxy:
+        node = await opened(proxy, ttl=60.0, heartbeat=20.0, timeout=0.5)
+        await node.broker.subscribe("room", "before")
+        # The first heartbeats are through, and none comes for long.
+        await eventually(lambda: (node.broker.link().heartbeat_age or 0) > 0.3)
+        proxy.swallows = True
+        begin = time.monotonic()
+        with pytest.raises(BrokerError):
+            await node.broker.subscribe("room", "room")
+        assert time.monotonic() - begin < 1.5
+        assert not node.up
+        proxy.swallows = False
+        await eventually(lambda: node.up and node.has_lost("room", "before"), 5)
+        await node.broker.subscribe("room", "room")
+        await node.broker.publish(message("room", b"1"))
+        assert node.data == [b"1"]
+
+
+async def test_many_subscriptions_at_once_outlast_a_busy_loop(own_server: RedisServer, opened: Open) -> None:
+    """A loop that comes to what Redis has confirmed after the deadline takes it for confirmed."""
+    node = await opened(own_server, **TIMES)
+    subscribing = [asyncio.create_task(node.broker.subscribe("room", f"room-{number}")) for number in range(500)]
+    publishing = [asyncio.create_task(node.broker.publish(message("kept", b"1"), HISTORY)) for _ in range(50)]
+    for _ in range(4):
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - it is busy
+    await asyncio.gather(*subscribing, *publishing)
+    assert node.losses == []

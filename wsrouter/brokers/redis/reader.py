@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from redis.exceptions import ResponseError
 
+from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import Connection, Connector, ask, info, pack
 from wsrouter.brokers.redis.lines import Line, Unasked
 from wsrouter.brokers.redis.publisher import is_misplaced, run_of
@@ -18,19 +20,35 @@ _MOST_TOGETHER: Final = 512
 T = TypeVar("T")
 
 
-class _Request(Generic[T]):
+class _Request:
     """A channel that is to be subscribed to, or not any more."""
 
-    __slots__ = ("channel", "done", "regains", "subscribes")
+    __slots__ = ("asked_at", "channel", "done", "regains", "subscribes")
 
     def __init__(
-        self, channel: bytes, *, subscribes: bool, done: "asyncio.Future[None] | None" = None, regains: bool = False
+        self,
+        channel: bytes,
+        *,
+        subscribes: bool,
+        done: "asyncio.Future[None] | None" = None,
+        asked_at: float = 0.0,
+        regains: bool = False,
     ) -> None:
         self.channel = channel
         self.subscribes = subscribes
         self.done = done
+        """Who waits for it."""
+        self.asked_at = asked_at
+        """When they began to."""
         self.regains = regains
         """Whether the connection before was subscribed to it."""
+
+    def fail(self, why: BrokerError) -> bool:
+        """Tell who waits for it; return whether anybody did."""
+        if self.done is None or self.done.done():
+            return False
+        self.done.set_exception(why)
+        return True
 
 
 class Reader(Line, Generic[T]):
@@ -68,8 +86,10 @@ class Reader(Line, Generic[T]):
         self._misplaced = misplaced
         self._prefix = b"s" if sharded else b""
         self._most_together = 1 if sharded else _MOST_TOGETHER  # those in one command have to be in one slot
-        self._asked: deque[_Request[T]] = deque()
-        self._under_way: deque[list[_Request[T]]] = deque()
+        self._asked: deque[_Request] = deque()
+        self._under_way: deque[list[_Request]] = deque()
+        self._awaited: deque[_Request] = deque()
+        self._alarm: Alarm | None = None
         self._regained: list[T] = []
 
     async def subscribe(self, channel: bytes, subject: T) -> None:
@@ -81,17 +101,14 @@ class Reader(Line, Generic[T]):
         if self._broken is None:
             raise BrokerError(f"Redis at {self._connector.address} is down: {self.reason}")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request = _Request(channel, subscribes=True, done=done, asked_at=monotonic())
         self.channels[channel] = subject
-        self._ask([_Request(channel, subscribes=True, done=done)])
-        asked_at = self.read_at
+        self._awaited.append(request)
+        if self._alarm is None:
+            self._alarm = Alarm(self._timeout, self._look_at_the_clock)
+        self._ask([request])
         try:
-            async with asyncio.timeout(self._timeout):
-                await done
-        except TimeoutError:
-            self.unsubscribe(channel)
-            if self.read_at == asked_at:
-                self.break_off(f"no answer within {self._timeout:g} s")
-            raise BrokerError(f"Redis at {self._connector.address} did not confirm a subscription in time") from None
+            await done
         except BaseException:
             self.unsubscribe(channel)
             raise
@@ -120,7 +137,7 @@ class Reader(Line, Generic[T]):
         else:
             self._came_up()
 
-    def _ask(self, requests: Iterable[_Request[T]]) -> None:
+    def _ask(self, requests: Iterable[_Request]) -> None:
         self._asked.extend(requests)
         self._write_more()
 
@@ -194,8 +211,7 @@ class Reader(Line, Generic[T]):
         misplaced = is_misplaced(reply)
         for request in self._under_way[0]:
             if request.done is not None:
-                if not request.done.done():
-                    request.done.set_exception(BrokerError(f"Redis refused: {reply}"))
+                request.fail(BrokerError(f"Redis refused: {reply}"))
             elif misplaced and request.channel in self.channels:
                 self.astray.add(request.channel)
             elif request.regains:
@@ -211,12 +227,30 @@ class Reader(Line, Generic[T]):
         self._under_way.clear()
         self._regained.clear()
         for request in requests:
-            if request.done is not None and not request.done.done():
+            if request.fail(BrokerError(f"Redis at {self._connector.address}: {self.reason}")):
                 self.channels.pop(request.channel, None)
-                request.done.set_exception(BrokerError(f"Redis at {self._connector.address}: {self.reason}"))
+
+    def _look_at_the_clock(self) -> None:
+        self._alarm = None
+        while self._awaited:
+            request = self._awaited[0]
+            left = request.asked_at + self._timeout - monotonic()
+            if request.done is None or request.done.done():
+                self._awaited.popleft()
+            elif left > 0:
+                self._alarm = Alarm(left, self._look_at_the_clock)
+                return
+            elif self.read_at < request.asked_at:
+                self.break_off(f"no answer within {self._timeout:g} s")
+                return
+            else:  # it is there, and has more to say than can be read in time
+                request.fail(BrokerError(f"Redis at {self._connector.address} did not confirm a subscription in time"))
 
     async def aclose(self) -> None:
         await super().aclose()
         self.up, self.reason = False, "it is closed"
         self._lost()
         self.channels.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None

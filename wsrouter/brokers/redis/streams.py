@@ -7,6 +7,7 @@ from secrets import token_urlsafe
 from typing import Any, Final
 
 from wsrouter.brokers.base import Publication
+from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import Part
 from wsrouter.brokers.redis.names import Names
 from wsrouter.brokers.redis.payloads import Payloads, kept_publication
@@ -74,13 +75,18 @@ class RedisStreams:
         position = Position(epoch.decode(), offset)
         if subscription is None or subscription.history is None or subscription.has(position):
             return
+        reached = subscription.reaches(position)
+
+        def fail() -> None:
+            why = f"{position} was published, but did not come here within {self._timeout:g} s"
+            if not reached.done():
+                reached.set_exception(BrokerError(why, outcome_unknown=True))
+
+        alarm = Alarm(max(0.0, deadline - loop.time()), fail)
         try:
-            async with asyncio.timeout_at(deadline):
-                await subscription.reaches(position)
-        except TimeoutError:
-            raise BrokerError(
-                f"{position} was published, but did not come here within {self._timeout:g} s", outcome_unknown=True
-            ) from None
+            await reached
+        finally:
+            alarm.cancel()
 
     async def recover(self, room: str, history: History, since: Position | None) -> Recovery[Publication]:
         """Return what is missed by who stands at ``since``.

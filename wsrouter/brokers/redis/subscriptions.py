@@ -37,7 +37,7 @@ class Subscription:
         self.history = history
         self.at: Position | None = None
         """In a room with history: what was delivered last."""
-        self.waiting: dict[asyncio.Future[None], Position] | None = None
+        self.waiting: deque[tuple[Position, asyncio.Future[None]]] | None = None
         """Who waits until something was delivered."""
         self.orders: deque[str] | None = None
         """Of a user: the orders to disconnect that were delivered."""
@@ -46,32 +46,35 @@ class Subscription:
         """Whether a publication was delivered."""
         return self.at is not None and self.at.epoch == position.epoch and self.at.offset >= position.offset
 
-    async def reaches(self, position: Position) -> None:
-        """Wait until a publication was delivered, or is known to be lost."""
-        if self.has(position):
-            return
+    def reaches(self, position: Position) -> "asyncio.Future[None]":
+        """Return what is done when a publication was delivered, or is known to be lost.
+
+        Who waits in a stream does so in the order of its offsets.
+        """
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.waiting is None:
-            self.waiting = {}
-        self.waiting[reached] = position
-        try:
-            await reached
-        finally:
-            self.waiting.pop(reached, None)
+            self.waiting = deque()
+        self.waiting.append((position, reached))
+        return reached
 
     def moved(self, position: Position) -> None:
         """Note what was delivered."""
+        if self.at is not None and self.at.epoch != position.epoch:
+            self.was_lost()  # nothing of the stream before comes any more
         self.at = position
-        for reached, waited_for in (self.waiting or {}).items():
-            if self.has(waited_for) and not reached.done():
+        waiting = self.waiting
+        while waiting and (waiting[0][1].done() or self.has(waiting[0][0])):
+            _, reached = waiting.popleft()
+            if not reached.done():
                 reached.set_result(None)
 
     def was_lost(self) -> None:
         """Let nobody wait any more: what they wait for is recovered in another way."""
         self.at = None
-        for reached in self.waiting or {}:
+        for _, reached in self.waiting or ():
             if not reached.done():
                 reached.set_result(None)
+        self.waiting = None
 
 
 class Incoming:
