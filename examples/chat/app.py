@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from examples.chat.container import Container
 from examples.chat.handler import Chat
-from examples.chat.sign_in import SignIn
+from examples.sign_in import SignIn
 from wsrouter import Hub, WebSocketRouter
 
 STATIC = Path(__file__).with_name("static")
@@ -35,7 +35,7 @@ def create_app(
     """
     container = Container()
     container.config.from_dict({"database": str(database)})
-    sign_in = SignIn(origins, key or secrets.token_urlsafe(32))
+    sign_in = SignIn("chat", origins, key or secrets.token_urlsafe(32))
     # "auto": a browser is told why it was turned away, by a close code; it could not read an HTTP status.
     router = WebSocketRouter(
         prefix="/ws", hub=Hub(), container=container, guards=[sign_in.origins, sign_in.auth], reject="auto"

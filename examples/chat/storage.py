@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-from sqlalchemy import URL, Index, UniqueConstraint, event, select
+from sqlalchemy import Index, UniqueConstraint, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from examples.sqlite import create_engine
 
 PAGE = 50
 """Lines that are read at a time."""
@@ -33,23 +34,13 @@ class Line(Table):
 
 async def open_engine(path: str) -> AsyncIterator[AsyncEngine]:
     """Yield an engine over the file at ``path``, with its tables made, and dispose of it afterwards."""
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=path))
-    event.listen(engine.sync_engine, "connect", _prepare)
+    engine = create_engine(path)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(Table.metadata.create_all)
         yield engine
     finally:
         await engine.dispose()
-
-
-# Any: SQLAlchemy hands over the driver's own connection, which it does not type.
-def _prepare(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the one writer don't wait for each other
-    cursor.execute("PRAGMA synchronous = NORMAL")  # safe with WAL, and a commit need not wait for the disk
-    cursor.execute("PRAGMA busy_timeout = 5000")  # milliseconds that a second writer waits for the first
-    cursor.close()
 
 
 async def store(session: AsyncSession, *, room: str, key: str, name: str, text: str) -> tuple[Line, bool]:

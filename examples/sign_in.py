@@ -12,8 +12,6 @@ from wsrouter.auth import Cookie, JWTAuth
 from wsrouter.guards import AllowOrigins
 
 ALGORITHM = "HS256"
-AUDIENCE = "chat"
-COOKIE = "chat_name"
 LIFETIME = 12 * 3600
 """Seconds. The page signs in again with the name that it knows."""
 
@@ -28,14 +26,16 @@ class SignIn:
     """The route that signs in, and the guards that look at what it gave.
 
     Args:
+        app: name of the example: browsers keep one set of cookies for all ports of this machine.
         origins: where the page is served: a page from elsewhere can neither sign in nor connect.
         key: what cookies are signed with, 32 bytes or more.
     """
 
-    def __init__(self, origins: Sequence[str], key: str) -> None:
-        self._key = key
+    def __init__(self, app: str, origins: Sequence[str], key: str) -> None:
+        self._app, self._key = app, key
+        self._cookie = f"{app}_name"
         self.origins = AllowOrigins(*origins, missing=False)
-        self.auth = JWTAuth(key=key, algorithms=[ALGORITHM], audience=AUDIENCE, sources=[Cookie(COOKIE)])
+        self.auth = JWTAuth(key=key, algorithms=[ALGORITHM], audience=app, sources=[Cookie(self._cookie)])
 
     def routes(self) -> APIRouter:
         """Return ``POST /sign-in``, which answers with the name as it is going to be seen."""
@@ -44,7 +44,7 @@ class SignIn:
         @routes.post("/sign-in", dependencies=[Depends(self.origins)])
         async def sign_in(wanted: Name, request: Request, response: Response) -> Name:
             response.set_cookie(
-                COOKIE,
+                self._cookie,
                 self._token(wanted.name),
                 max_age=LIFETIME,
                 httponly=True,
@@ -56,5 +56,5 @@ class SignIn:
         return routes
 
     def _token(self, name: str) -> str:
-        claims = {"sub": name, "aud": AUDIENCE, "exp": int(time.time()) + LIFETIME}
+        claims = {"sub": name, "aud": self._app, "exp": int(time.time()) + LIFETIME}
         return jwt.encode(claims, self._key, ALGORITHM)
