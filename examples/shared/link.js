@@ -3,10 +3,10 @@
 const RETRY_BASE = 500; // milliseconds
 const RETRY_CAP = 20_000;
 const STEADY = 5_000; // a connection that held for so long makes the next wait short again
-const ANSWER_DEADLINE = 10_000; // no answer for so long means that nobody is there
+const ANSWER_DEADLINE = 10_000;
 const TURN = 8; // milliseconds of reading; then the page is drawn, and listens to the person
 
-/** Why a call got no answer: the connection was lost, or there was none. */
+/** Why a call got no answer, or there is no connection: it was lost, or the server can't be reached. */
 export class Lost extends Error {}
 
 /** The server's answer to a call that failed. */
@@ -122,7 +122,9 @@ export class Link {
   #onFrame;
   #onState;
   #pulls;
+  #patience;
   #socket = null;
+  #opening = 0; // one more whenever what is under way is given up
   #timer = 0;
   #attempt = 0;
   #onlineSince = 0;
@@ -130,26 +132,26 @@ export class Link {
   #nextId = 1;
 
   /**
-   * @param url where to connect
+   * @param url where to connect, or a function that returns that anew for every attempt; it may be asynchronous, and throw
+   *   Lost or Refused
    * @param onFrame takes every frame that answers no call
    * @param onState takes the new state, and with it code and reason of the close if there was one
    * @param pulls whether `hold` shall work, where the browser can do it
+   * @param patience milliseconds: no answer for so long means that nobody is there
    */
-  constructor(url, { onFrame, onState, pulls = false }) {
-    this.#url = url;
+  constructor(url, { onFrame, onState, pulls = false, patience = ANSWER_DEADLINE }) {
+    this.#url = url instanceof Function ? url : () => url;
     this.#onFrame = onFrame;
     this.#onState = onState;
     this.#pulls = pulls && Link.canHold;
+    this.#patience = patience;
   }
 
   open() {
     this.#drop();
-    this.#socket = new (this.#pulls ? Pulled : Pushed)(this.#url, {
-      onText: (text) => this.#receive(JSON.parse(text)),
-      onClose: (code, reason) => this.#lose(code, reason),
-    });
-    this.#timer = setTimeout(() => this.#lose(1006, ""), ANSWER_DEADLINE);
+    this.#timer = setTimeout(() => this.#lose(1006, ""), this.#patience);
     this.#change("connecting");
+    this.#connect(this.#opening);
   }
 
   /** The server has said all that a newcomer needs. */
@@ -188,7 +190,7 @@ export class Link {
     return new Promise((resolve, reject) => {
       if (this.state !== "online") throw new Lost("There is no connection.");
       const id = this.#nextId++;
-      const timer = onItem ? 0 : setTimeout(() => this.#lose(1006, ""), ANSWER_DEADLINE);
+      const timer = onItem ? 0 : setTimeout(() => this.#lose(1006, ""), this.#patience);
       const socket = this.#socket;
       signal?.addEventListener("abort", () => {
         if (this.#calls.has(id)) socket.send(JSON.stringify({ type: "$cancel", id }));
@@ -196,6 +198,22 @@ export class Link {
       this.#calls.set(id, { resolve, reject, timer, onItem });
       socket.send(JSON.stringify({ type, id, data }));
     });
+  }
+
+  async #connect(opening) {
+    try {
+      const url = await this.#url();
+      if (opening !== this.#opening) return;
+      this.#socket = new (this.#pulls ? Pulled : Pushed)(url, {
+        onText: (text) => this.#receive(JSON.parse(text)),
+        onClose: (code, reason) => this.#lose(code, reason),
+      });
+    } catch (error) {
+      if (opening !== this.#opening) return;
+      if (error instanceof Refused) this.#stop(error.code, error.message);
+      else if (error instanceof Lost) this.#lose(1006, error.message);
+      else throw error;
+    }
   }
 
   #receive(frame) {
@@ -210,8 +228,8 @@ export class Link {
 
   #lose(code, reason) {
     if (this.state === "online" && Date.now() - this.#onlineSince > STEADY) this.#attempt = 0;
+    if (!mayComeBack(code)) return this.#stop(code, reason);
     this.#drop();
-    if (!mayComeBack(code)) return this.#change("stopped", { code, reason });
     // Full jitter: clients that were lost together do not come back together.
     const delay = Math.random() * Math.min(RETRY_CAP, RETRY_BASE * 2 ** this.#attempt++);
     this.retryAt = Date.now() + delay;
@@ -219,7 +237,13 @@ export class Link {
     this.#change("offline", { code, reason });
   }
 
+  #stop(code, reason) {
+    this.#drop();
+    this.#change("stopped", { code, reason });
+  }
+
   #drop() {
+    this.#opening++;
     clearTimeout(this.#timer);
     this.#socket?.close();
     this.#socket = null;
