@@ -5,20 +5,24 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 PORT ?=
+REDIS ?=
 COVERAGE ?=
 # Most tests wait for something most of the time. `make test WORKERS=` runs them one after another.
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
+.PHONY: help demo demo-notifications demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
 
 help: ## print this list
 	@echo "Usage: make TARGET [ARGS=\"...\"] [PYTHON=/path/to/python3.11]"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: $(VENV)/.set-up-examples ## run the chat of examples/chat; PORT=8080 chooses its port
 	@$(BIN)/python -m examples.chat $(if $(PORT),--port $(PORT)) $(ARGS)
+
+demo-notifications: $(VENV)/.set-up-examples ## run examples/notifications, with REDIS=redis://... on many processes; PORT too
+	@$(BIN)/python -m examples.notifications $(if $(PORT),--port $(PORT)) $(if $(REDIS),--redis $(REDIS)) $(ARGS)
 
 demo-secure: $(VENV)/.set-up-examples ## run the notice board of examples/secure, with sign-in; PORT too
 	@$(BIN)/python -m examples.secure $(if $(PORT),--port $(PORT)) $(ARGS)
