@@ -12,7 +12,7 @@ WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-notifications demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
+.PHONY: help demo demo-cluster demo-notifications demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
 
 help: ## print this list
 	@echo "Usage: make TARGET [ARGS=\"...\"] [PYTHON=/path/to/python3.11]"
@@ -20,6 +20,9 @@ help: ## print this list
 
 demo: $(VENV)/.set-up-examples ## run the chat of examples/chat; PORT=8080 chooses its port
 	@$(BIN)/python -m examples.chat $(if $(PORT),--port $(PORT)) $(ARGS)
+
+demo-cluster: $(VENV)/.set-up-examples ## run examples/cluster: three nodes on a Redis, to be killed and frozen; PORT too
+	@$(BIN)/python -m examples.cluster $(if $(PORT),--port $(PORT)) $(ARGS)
 
 demo-notifications: $(VENV)/.set-up-examples ## run examples/notifications, with REDIS=redis://... on many processes; PORT too
 	@$(BIN)/python -m examples.notifications $(if $(PORT),--port $(PORT)) $(if $(REDIS),--redis $(REDIS)) $(ARGS)
