@@ -217,6 +217,20 @@ def test_a_broker_that_has_forgotten_everything_makes_nobody_leave(server: Serve
     assert a.members.keys() == b.members.keys() == c.members.keys()
 
 
+def test_who_was_lost_is_not_gone_when_the_broker_is_asked_again(server: Server) -> None:
+    """It has this node's own again by then, and those of others not yet: that they had left it never said."""
+    a, _, _ = server.nodes
+    server.flush()
+    for seconds in range(2):
+        a.mend()
+        server.settle(10.0 + seconds)
+    assert frames(server, 12.0) == [0, 0, 0]
+    for node in server.nodes[1:]:
+        node.mend()
+        server.settle(13.0)
+    assert frames(server, 100.0) == [0, 0, 0]
+
+
 def test_who_may_come_back_is_told_again_too(server: Server) -> None:
     """A device that was dropped before the broker forgot everything can be taken over anywhere afterwards."""
     a, b, _ = server.nodes

@@ -144,7 +144,8 @@ class Roster(Listing):
         """Take up what the broker has of all nodes.
 
         What it lacks of this node's it is told again. What it lacks of other nodes' has left; unless it lacks this
-        node's own too, so that it must have lost them: they have `RosterOptions.settling` to be told again.
+        node's own too, so that it must have lost them: they have `RosterOptions.settling` to be told again, also if the
+        broker is asked once more meanwhile.
         """
         self.expire(now)
         found = {entry.ref: entry for entry, _ in entries}
@@ -156,7 +157,7 @@ class Roster(Listing):
         for ref in [ref for ref in self.holders.nodes if ref not in found]:
             if lacking:
                 self.holders.missing.setdefault(ref, now + self._options.settling)
-            else:
+            elif ref not in self.holders.missing:
                 self._lose(ref, now)
 
     def close(self) -> None:
