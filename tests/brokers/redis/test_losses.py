@@ -31,17 +31,17 @@ async def test_a_hole_is_told_where_it_is(own_server: RedisServer, opened: Open)
         await there.broker.subscribe("room", f"room-{number}")
     await there.broker.subscribe("user", "u")
     await here.broker.publish(message("room-0", b'"before"'))
-    await eventually(lambda: there.data == [b'"before"'])
+    await eventually(lambda: there.data == [b'"before"'], 10)
     own_server.kill()
-    await eventually(lambda: not here.up and not there.up)
+    await eventually(lambda: not here.up and not there.up, 10)
     link = there.broker.link()
     assert (link.state, link.gaps) == ("down", 0)
     own_server.start()
-    await eventually(lambda: here.up, 5)
+    await eventually(lambda: here.up, 10)
     while not there.up:
         await asyncio.gather(*(here.broker.publish(message(f"room-{number}", b'"after"')) for number in range(50)))
     await here.broker.publish(message("room-0", b'"last"'))
-    await eventually(lambda: there.data[-1:] == [b'"last"'])
+    await eventually(lambda: there.data[-1:] == [b'"last"'], 10)
     assert there.broker.link().gaps > 0
     lost = {name for names in there.losses for name in names}
     assert lost == {("user", "u"), *(("room", f"room-{number}") for number in range(2_000))}
@@ -63,15 +63,15 @@ async def test_what_could_not_be_published_is_told_as_a_hole(own_server: RedisSe
                 await node.broker.subscribe("room", name)
         proxy.refuses = True
         proxy.cut()
-        await eventually(lambda: not here.up)
+        await eventually(lambda: not here.up, 10)
         failure = await fails(here, data=b"1")
         assert not failure.outcome_unknown
         assert here.data == [b"1"]
         assert there.told == []
         proxy.refuses = False
-        await eventually(lambda: there.has_lost("room", "room"), 5)
+        await eventually(lambda: there.has_lost("room", "room"), 10)
         await here.broker.publish(message("room", b"2"))
-        await eventually(lambda: there.data == [b"2"])
+        await eventually(lambda: there.data == [b"2"], 10)
         assert there.losses == [{("room", "room")}]
 
 
@@ -84,11 +84,11 @@ async def test_too_many_holes_are_one(own_server: RedisServer, opened: Open) -> 
         await there.broker.subscribe("room", "c", HISTORY)
         proxy.refuses = True
         proxy.cut()
-        await eventually(lambda: not here.up)
+        await eventually(lambda: not here.up, 10)
         for number in range(1_100):
             await fails(here, f"room-{number}")
         proxy.refuses = False
-        await eventually(lambda: bool(there.losses), 5)
+        await eventually(lambda: bool(there.losses), 10)
         assert there.losses == [{("room", "a"), ("user", "b")}]
 
 
@@ -97,13 +97,13 @@ async def test_a_hole_is_told_before_what_comes_after_it(own_server: RedisServer
     async with serve_proxy(own_server.port) as proxy:
         here, there = await opened(proxy, ttl=60.0, heartbeat=20.0), await opened(own_server)
         await there.broker.subscribe("room", "room")
-        await eventually(lambda: here.up)
+        await eventually(lambda: here.up, 10)
         proxy.passes.clear()
         large = [message("room", b'"%s"' % (b"x" * 500_000)) for _ in range(40)]
         outcomes = await asyncio.gather(*map(here.broker.publish, large), release(proxy), return_exceptions=True)
         assert any(isinstance(outcome, BrokerError) and not outcome.outcome_unknown for outcome in outcomes)
         await here.broker.publish(message("room", b'"after"'))
-        await eventually(lambda: there.data[-1:] == [b'"after"'])
+        await eventually(lambda: there.data[-1:] == [b'"after"'], 10)
         assert there.told[-2] == ("lost", {("room", "room")})
 
 
@@ -127,7 +127,7 @@ async def test_a_frozen_redis_is_noticed(own_server: RedisServer, opened: Open) 
     for _ in range(100):
         assert not (await fails(here, data=b"2")).outcome_unknown
     assert time.monotonic() - begin < 0.5
-    await eventually(lambda: not there.up)
+    await eventually(lambda: not there.up, 10)
     for call in (
         here.broker.subscribe("room", "another"),
         here.broker.recover("room", HISTORY, None),
@@ -139,10 +139,10 @@ async def test_a_frozen_redis_is_noticed(own_server: RedisServer, opened: Open) 
             await call
         assert time.monotonic() - begin < 1
     own_server.thaw()
-    await eventually(lambda: here.up and there.up, 5)
-    await eventually(lambda: there.has_lost("room", "room"), 5)
+    await eventually(lambda: here.up and there.up, 10)
+    await eventually(lambda: there.has_lost("room", "room"), 10)
     await here.broker.publish(message("room", b"3"))
-    await eventually(lambda: there.data[-1:] == [b"3"])
+    await eventually(lambda: there.data[-1:] == [b"3"], 10)
 
 
 async def test_a_network_that_swallows_everything_is_noticed(own_server: RedisServer, opened: Open) -> None:
@@ -152,11 +152,11 @@ async def test_a_network_that_swallows_everything_is_noticed(own_server: RedisSe
         await there.broker.subscribe("room", "room")
         proxy.swallows = True
         await here.broker.publish(message("room", b"1"))
-        await eventually(lambda: not there.up, 5)
+        await eventually(lambda: not there.up, 10)
         proxy.swallows = False
-        await eventually(lambda: there.has_lost("room", "room") and there.up, 5)
+        await eventually(lambda: there.has_lost("room", "room") and there.up, 10)
         await here.broker.publish(message("room", b"2"))
-        await eventually(lambda: there.data == [b"2"])
+        await eventually(lambda: there.data == [b"2"], 10)
 
 
 async def test_a_subscriber_that_redis_cuts_off_is_told(own_server: RedisServer, opened: Open) -> None:
@@ -166,9 +166,9 @@ async def test_a_subscriber_that_redis_cuts_off_is_told(own_server: RedisServer,
     own_server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0")
     await here.broker.publish(message("room", b'"before"'))
     await here.broker.publish(message("room", b'"%b"' % (b"x" * 1_000_000)))
-    await eventually(lambda: there.has_lost("room", "room") and there.up)
+    await eventually(lambda: there.has_lost("room", "room") and there.up, 10)
     await here.broker.publish(message("room", b'"after"'))
-    await eventually(lambda: there.data[-1:] == [b'"after"'])
+    await eventually(lambda: there.data[-1:] == [b'"after"'], 10)
     assert there.told[1:2] == [("lost", {("room", "room")})]
     assert there.data == [b'"before"', b'"after"']
 
@@ -183,9 +183,9 @@ async def test_an_old_snapshot_is_another_epoch(own_server: RedisServer, opened:
     before = await node.broker.recover("room", HISTORY, None)
     assert before.offset == 100
     own_server.kill()
-    await eventually(lambda: not node.up)
+    await eventually(lambda: not node.up, 10)
     own_server.start()
-    await eventually(lambda: node.up, 5)
+    await eventually(lambda: node.up, 10)
     assert own_server.ask("KEYS", "*stream*")
     for number in range(20):
         await node.broker.publish(message("room", b"%d" % number), HISTORY)
@@ -214,13 +214,13 @@ async def test_an_order_that_was_missed_is_taken(own_server: RedisServer, opened
         here, there = await opened(own_server, **TIMES), await opened(proxy, **TIMES)
         await there.broker.subscribe("user", "u")
         await here.broker.publish(Publication("disconnect", "u", "first"))
-        await eventually(lambda: len(there.delivered) == 1)
+        await eventually(lambda: len(there.delivered) == 1, 10)
         proxy.refuses = True
         proxy.cut()
-        await eventually(lambda: not there.up)
+        await eventually(lambda: not there.up, 10)
         await here.broker.publish(Publication("disconnect", "u", "second"))
         proxy.refuses = False
-        await eventually(lambda: len(there.delivered) == 2, 5)
+        await eventually(lambda: len(there.delivered) == 2, 10)
         assert [each.type for each in there.delivered] == ["first", "second"]
         assert there.delivered[1].age > 0
 
@@ -253,7 +253,7 @@ async def test_a_loop_that_stood_still_takes_nobody_for_dead(own_server: RedisSe
         await asyncio.sleep(0)
         time.sleep(1.2)  # noqa: ASYNC251 - it does stand still
         await asyncio.gather(*publishing)
-    await eventually(lambda: len(there.data) == 9)
+    await eventually(lambda: len(there.data) == 9, 10)
     assert (here.losses, there.losses, here.up, there.up) == ([], [], True, True)
 
 
@@ -266,7 +266,7 @@ async def test_a_node_starts_without_redis(own_server: RedisServer, opened: Open
     with pytest.raises(BrokerError):
         await node.broker.subscribe("room", "room")
     own_server.start()
-    await eventually(lambda: node.up, 5)
+    await eventually(lambda: node.up, 10)
     await node.broker.subscribe("room", "room")
     await node.broker.publish(message("room", b"1"))
     assert node.data == [b"1"]
@@ -280,11 +280,11 @@ async def test_changes_of_the_link_are_logged_once(
     caplog.set_level("INFO", "wsrouter")
     node = await opened(own_server, **TIMES)
     own_server.kill()
-    await eventually(lambda: not node.up)
+    await eventually(lambda: not node.up, 10)
     until = time.monotonic() + 1
     await eventually(lambda: time.monotonic() > until)
     own_server.start()
-    await eventually(lambda: node.up, 5)
+    await eventually(lambda: node.up, 10)
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "wsrouter"]
     assert [level for level, _ in lines] == ["WARNING", "INFO"]
     assert "is down" in lines[0][1]
@@ -298,10 +298,10 @@ async def test_a_server_that_becomes_a_replica_is_left(own_server: RedisServer, 
     await node.broker.publish(message("room", b"1"), HISTORY)
     before = await node.broker.recover("room", HISTORY, None)
     own_server.ask("REPLICAOF", "127.0.0.1", 1)
-    await eventually(lambda: not node.up)
+    await eventually(lambda: not node.up, 10)
     await fails(node)
     own_server.ask("REPLICAOF", "NO", "ONE")
-    await eventually(lambda: node.up and node.has_lost("room", "room"), 5)
+    await eventually(lambda: node.up and node.has_lost("room", "room"), 10)
     assert (await node.broker.recover("room", HISTORY, None)).epoch != before.epoch
 
 
@@ -312,7 +312,7 @@ async def test_a_redis_that_refuses_to_write_is_logged(
     node = await opened(own_server, **TIMES)
     await node.broker.subscribe("room", "room")
     own_server.ask("CONFIG", "SET", "maxmemory", 1)
-    await eventually(lambda: "was not told that this process lives" in caplog.text)
+    await eventually(lambda: "was not told that this process lives" in caplog.text, 10)
     await node.broker.publish(message("room", b"1"))
     with pytest.raises(BrokerError, match="maxmemory") as failed:
         await node.broker.publish(message("room", b"2"), HISTORY)
@@ -331,7 +331,7 @@ async def test_a_subscription_that_is_not_confirmed_fails_in_time(own_server: Re
         node = await opened(proxy, ttl=60.0, heartbeat=20.0, timeout=0.5)
         await node.broker.subscribe("room", "before")
         # The first heartbeats are through, and none comes for long.
-        await eventually(lambda: (node.broker.link().heartbeat_age or 0) > 0.3)
+        await eventually(lambda: (node.broker.link().heartbeat_age or 0) > 0.3, 10)
         proxy.swallows = True
         begin = time.monotonic()
         with pytest.raises(BrokerError):
@@ -339,7 +339,7 @@ async def test_a_subscription_that_is_not_confirmed_fails_in_time(own_server: Re
         assert time.monotonic() - begin < 1.5
         assert not node.up
         proxy.swallows = False
-        await eventually(lambda: node.up and node.has_lost("room", "before"), 5)
+        await eventually(lambda: node.up and node.has_lost("room", "before"), 10)
         await node.broker.subscribe("room", "room")
         await node.broker.publish(message("room", b"1"))
         assert node.data == [b"1"]

@@ -36,12 +36,12 @@ async def node_by(client: Redis) -> AsyncGenerator[NodeOf]:
 
 async def check(node: NodeOf) -> None:
     """Check that publications come."""
-    await eventually(lambda: node.up)
+    await eventually(lambda: node.up, 10)
     for name, history in (("plain", None), ("kept", HISTORY)):
         await node.broker.subscribe("room", name, history)
         await node.broker.publish(message(name, b"1"), history)
     assert node.data == [b"1", b"1"]
-    await eventually(lambda: node.broker.link().heartbeat_age is not None)
+    await eventually(lambda: node.broker.link().heartbeat_age is not None, 10)
 
 
 @each_server
@@ -110,14 +110,14 @@ async def main():
     async with open_node(sys.argv[1]) as here, open_node(sys.argv[1]) as there:
         await there.broker.subscribe("room", "plain")
         await asyncio.gather(*(here.broker.publish(message("plain", b"%d" % n)) for n in range(500)))
-        await eventually(lambda: len(there.data) == 500)
+        await eventually(lambda: len(there.data) == 500, 10)
         history = History()
         await there.broker.subscribe("room", "kept", history)
         await asyncio.gather(*(here.broker.publish(message("kept", b"%d" % n), history) for n in range(500)))
         epoch = (await there.broker.recover("kept", history, None)).epoch
         recovery = await there.broker.recover("kept", history, Position(epoch, 450))
         assert len(recovery.publications) == 50
-        await eventually(lambda: len(there.data) == 1000)
+        await eventually(lambda: len(there.data) == 1000, 10)
         print(len(set(there.data[:500])), len(set(there.data[500:])))
 
 asyncio.run(main())

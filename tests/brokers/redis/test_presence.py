@@ -27,7 +27,7 @@ async def test_entries_are_told_and_found(redis_server: RedisServer, opened: Ope
     changed = entry(here, "r1", "ü\n", b'{"a":1.0}')
     await here.broker.announce("told", [changed])
     await here.broker.withdraw("told", ["r2", "unknown"])
-    await eventually(lambda: len(there.told) == 3)
+    await eventually(lambda: len(there.told) == 3, 10)
     assert there.told == [
         ("present", "told", [one, two], []),
         ("present", "told", [changed], []),
@@ -57,15 +57,15 @@ async def test_a_node_that_is_gone_leaves_nobody(redis_server: RedisServer, open
         gone = await opened(proxy, **TIMES)
         for node in (gone, here):
             await node.broker.announce("left", [entry(node, f"of {node.id}")])
-        await eventually(lambda: witness.broker.link().heartbeat_age is not None)
+        await eventually(lambda: witness.broker.link().heartbeat_age is not None, 10)
         assert len(await witness.broker.entries("left")) == 2
         proxy.swallows = True
         departed = ("departed", gone.id)
-        await eventually(lambda: departed in here.told and departed in witness.told)
+        await eventually(lambda: departed in here.told and departed in witness.told, 10)
         assert await witness.broker.entries("left") == [entry(here, f"of {here.id}")]
         assert ("departed", here.id) not in witness.told
         proxy.swallows = False
-        await eventually(lambda: gone.up, 5)
+        await eventually(lambda: gone.up, 10)
 
 
 async def test_a_dropped_entry_goes_after_its_grace(redis_server: RedisServer, opened: Open) -> None:
@@ -89,7 +89,7 @@ async def test_who_closes_takes_its_entries_along(redis_server: RedisServer, ope
     await here.broker.announce("closed", [entry(here, "stays", dropped=True), entry(here, "goes")])
     await here.broker.aclose()
     assert await there.broker.entries("closed") == [entry(here, "stays", dropped=True)]
-    await eventually(lambda: ("present", "closed", [], ["goes"]) in there.told)
+    await eventually(lambda: ("present", "closed", [], ["goes"]) in there.told, 10)
     assert await there.broker.announce("closed", [entry(there, "stays")]) == []
 
 
@@ -113,7 +113,7 @@ async def test_a_redis_that_is_emptied_is_told_again(own_server: RedisServer, op
     await node.broker.subscribe("room", "without entries")
     await node.broker.announce("emptied", [entry(node, "r")])
     own_server.ask("FLUSHALL")
-    await eventually(lambda: node.has_lost("room", "emptied"))
+    await eventually(lambda: node.has_lost("room", "emptied"), 10)
     assert not node.has_lost("room", "without entries")
     assert ("departed", node.id) not in other.told
     await node.broker.announce("emptied", [entry(node, "r")])

@@ -53,10 +53,10 @@ async def test_a_slot_does_not_outlive_its_node(redis_server: RedisServer, opene
         assert (await gone.broker.acquire("died", "2", 2, replace=False)).held
         assert not (await here.broker.acquire("died", "3", 2, replace=False)).held
         proxy.swallows = True
-        await eventually(lambda: ("departed", gone.id) in here.told)
+        await eventually(lambda: ("departed", gone.id) in here.told, 10)
         assert await here.broker.acquire("died", "3", 2, replace=True) == Slot(True)
         proxy.swallows = False
-        await eventually(lambda: gone.up, 5)
+        await eventually(lambda: gone.up, 10)
 
 
 async def test_what_is_held_is_held_after_a_restart(own_server: RedisServer, opened: Open) -> None:
@@ -65,14 +65,14 @@ async def test_what_is_held_is_held_after_a_restart(own_server: RedisServer, ope
     for holder in ("stays", "goes"):
         assert (await here.broker.acquire("kept", holder, 2, replace=False)).held
     own_server.ask("FLUSHALL")
-    await eventually(lambda: own_server.ask("KEYS", "*slots*"))
+    await eventually(lambda: own_server.ask("KEYS", "*slots*"), 10)
     assert not (await there.broker.acquire("kept", "new", 2, replace=False)).held
     own_server.kill()
-    await eventually(lambda: not here.up)
+    await eventually(lambda: not here.up, 10)
     await here.broker.release("kept", "goes")
     own_server.start()
-    await eventually(lambda: here.up and there.up, 5)
-    await eventually(lambda: own_server.ask("KEYS", "*slots*"))
+    await eventually(lambda: here.up and there.up, 10)
+    await eventually(lambda: own_server.ask("KEYS", "*slots*"), 10)
     assert (await there.broker.acquire("kept", "new", 2, replace=False)).held
     assert not (await there.broker.acquire("kept", "more", 2, replace=False)).held
 
@@ -85,6 +85,6 @@ async def test_a_slot_of_unknown_outcome_is_given_back(own_server: RedisServer, 
         await here.broker.acquire("unknown", "1", 1, replace=False)
     assert failed.value.outcome_unknown
     own_server.thaw()
-    await eventually(lambda: here.up and there.up, 5)
-    await eventually(lambda: not own_server.ask("KEYS", "*slots*"))
+    await eventually(lambda: here.up and there.up, 10)
+    await eventually(lambda: not own_server.ask("KEYS", "*slots*"), 10)
     assert (await there.broker.acquire("unknown", "2", 1, replace=False)).held
