@@ -7,6 +7,9 @@ from typing import Final
 _LATE: Final = 0.25
 """Seconds: a timer that comes so late comes from a loop that stood still."""
 
+_MORE: Final = 0.5
+"""Seconds that a loop has then to read."""
+
 
 class Alarm:
     """Calls something after some seconds.
@@ -36,6 +39,6 @@ class Alarm:
 
     def _ring(self) -> None:
         if self._loop.time() - self._due > _LATE:
-            self._set(_LATE / 2)
+            self._set(_MORE)
         else:
             self._callback()
