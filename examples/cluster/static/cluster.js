@@ -232,8 +232,9 @@ class Client {
   #ticked({ sender, source, serial }) {
     sums.delivered++;
     const writer = `${sender} ${source}`;
-    sums.silent += Math.max(0, serial - (this.#last.get(writer) ?? serial) - 1);
-    this.#last.set(writer, serial);
+    const last = this.#last.get(writer) ?? serial - 1;
+    sums.silent += Math.max(0, serial - last - 1);
+    this.#last.set(writer, Math.max(serial, last)); // a node that was frozen hands on what it was sent long ago
     addLine(this.lines.ticks, "", "•", `${sender}, tick ${serial}`);
   }
 
