@@ -649,9 +649,8 @@ def test_presence_outlives_an_event_loop() -> None:
         for member in one, two:
             await hub.node.release(hub.node.exit(member.connection))
 
-    # What is announced in the background ends with a loop that is run like this.
-    asyncio.run(first())
-    asyncio.run(second())
+    run(first)
+    run(second)
 
 
 def test_history_outlives_an_event_loop() -> None:
