@@ -8,8 +8,9 @@ from typing import Any, Final, TypeAlias
 from tests.test_presence import Page
 from wsrouter.brokers.base import Entry
 from wsrouter.ledger import Batch
+from wsrouter.listing import RosterOptions
 from wsrouter.members import Device, heard
-from wsrouter.roster import Roster, RosterOptions
+from wsrouter.roster import Roster
 
 OPTIONS: Final = RosterOptions(window=0.125)
 KEPT: Final = 20.0
@@ -24,6 +25,8 @@ class Server:
     def __init__(self) -> None:
         self.entries: dict[str, tuple[Entry, float]] = {}
         self.nodes: list[Node] = []
+        self.dead: set[str] = set()
+        """Nodes that are not heard of, whose entries are void."""
 
     def add(self, id: str) -> "Node":
         node = Node(id, self)
@@ -68,7 +71,7 @@ class Server:
     def load(self, now: float) -> list[Entry]:
         kept = self.entries.items()
         self.entries = {ref: (each, at) for ref, (each, at) in kept if not each.dropped or now - at < KEPT}
-        return [entry for entry, _ in self.entries.values()]
+        return [entry for entry, _ in self.entries.values() if entry.node not in self.dead]
 
     def flush(self) -> None:
         """Forget everything, and be away until each node is mended."""
@@ -81,9 +84,15 @@ class Server:
         own = {ref for ref, (entry, _) in self.entries.items() if entry.node == node and not entry.dropped}
         self.withdraw(node, [*own])
 
-    def purge(self, node: str) -> None:
-        self.entries = {ref: each for ref, each in self.entries.items() if each[0].node != node}
+    def give_up(self, node: str) -> None:
+        """Take a node for dead, until it is heard of again."""
+        self.dead.add(node)
         self.publish(lambda to, at: to.depart(node, at), but=node)
+
+    def purge(self, node: str) -> None:
+        """Take it for dead, and forget its entries."""
+        self.entries = {ref: each for ref, each in self.entries.items() if each[0].node != node}
+        self.give_up(node)
 
 
 @dataclass
@@ -219,7 +228,8 @@ class Node:
     def no_answer(self) -> None:
         if self.asking:
             self.asking, self.answer = False, None
-            self.roster.wanting = self.loaded
+            if self.loaded:
+                self.roster.lose()
 
     def cut(self, *, unknown: bool) -> None:
         """Lose the link: what is on the line, and the answers to what is under way."""
@@ -231,8 +241,9 @@ class Node:
     def mend(self) -> None:
         """Have the link again: `Receiver.lost`."""
         self.cut_off = False
+        self.server.dead.discard(self.id)
         if self.subscribed:
-            self.roster.wanting = True
+            self.roster.lose()
 
     def take(self, now: float) -> None:
         notice = self.roster.take(now)

@@ -30,6 +30,7 @@ LAYERS = [
     "wsrouter.listing",
     "wsrouter.holders",
     "wsrouter.ledger",
+    "wsrouter.gathering",
     "wsrouter.roster",
     "wsrouter.frames",
     "wsrouter.presence",

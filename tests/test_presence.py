@@ -16,9 +16,10 @@ from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
+from wsrouter.listing import RosterOptions
 from wsrouter.members import MAX_META_BYTES, Heard, Member, Notice, heard
 from wsrouter.presence import Presence, is_abrupt
-from wsrouter.roster import Roster, RosterOptions
+from wsrouter.roster import Roster
 
 Devices: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 

@@ -5,8 +5,9 @@ import pytest
 from tests.rosters import OPTIONS, Node, Server
 from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
+from wsrouter.listing import RosterOptions
 from wsrouter.members import heard
-from wsrouter.roster import Roster, RosterOptions
+from wsrouter.roster import Roster
 
 
 @pytest.fixture
@@ -191,18 +192,31 @@ def test_a_node_that_was_cut_off_learns_at_once_who_has_left_and_come(server: Se
     assert sorted(c.members) == ["u2", "watcher A", "watcher B", "watcher C"]
 
 
-def test_who_was_told_nothing_meanwhile_is_told_again_only_what_is_lacking(server: Server) -> None:
-    """After a loss a node compares: what the broker has is not announced again."""
-    a, b, _ = server.nodes
+def test_a_node_that_was_taken_for_gone_says_again_who_is_there(server: Server) -> None:
+    """Though the broker has all of its entries: others have removed its members when it was not heard of."""
+    a, b, c = server.nodes
     a.join("c1", "u1", {}, 1.0)
     server.settle(1.0)
     a.cut(unknown=False)
-    a.join("c2", "u2", {}, 2.0)
+    server.give_up("A")
+    server.settle(100.0)
+    assert sorted(b.members) == ["watcher B", "watcher C"]
+    assert sorted(a.members) == ["u1", "watcher A", "watcher B", "watcher C"]
     a.mend()
-    for step in (a.ask, a.look, a.take_answer):
-        step(3.0)
-    assert [entry.user for entry in a.roster.outgoing(10).entries] == ["u2"]
-    assert sorted(b.members) == ["u1", "watcher A", "watcher B", "watcher C"]
+    server.settle(101.0)
+    for node in (a, b, c):
+        assert sorted(node.members) == ["u1", "watcher A", "watcher B", "watcher C"]
+
+
+def test_a_look_at_what_the_broker_has_tells_it_only_what_it_lacks() -> None:
+    """Where nothing was lost, but two words have crossed, what it has is not announced again."""
+    roster = Roster(OPTIONS, "A")
+    for number in range(3):
+        roster.add(f"c{number}", f"u{number}", {}, 0.0)
+    batch = roster.outgoing(10)
+    roster.sent(batch, [], 0.0)
+    roster.load(heard(batch.entries[:2]), 1.0)
+    assert roster.outgoing(10).entries == batch.entries[2:]
 
 
 def test_a_broker_that_has_forgotten_everything_makes_nobody_leave(server: Server) -> None:

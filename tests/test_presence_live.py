@@ -30,7 +30,8 @@ from wsrouter import (
     WebSocketRouter,
     on,
 )
-from wsrouter.roster import Roster, RosterOptions
+from wsrouter.listing import RosterOptions
+from wsrouter.roster import Roster
 
 ROOM: Final = "desk:a"
 GRACE: Final = 0.4

@@ -139,12 +139,14 @@ class Nodes(RuleBasedStateMachine):
     def miss(self) -> None:
         self.server.purge(self.dead.pop())
 
-    @rule(place=PICK)
-    def give_up(self, place: int) -> None:
-        """A node that lives is not heard of for so long that it is taken for dead, and notices."""
+    @rule(place=PICK, purged=st.booleans())
+    def give_up(self, place: int, purged: bool) -> None:
+        """A node that lives is not heard of for so long that it is taken for dead; its entries go, or are hidden."""
         node = self.pick(place, lambda node: node.cut_off)
-        if node is not None:
+        if node is not None and purged:
             self.server.purge(node.id)
+        elif node is not None:
+            self.server.give_up(node.id)
 
     @rule(seconds=st.sampled_from([0.0625, 0.125, 1.0, 5.0, 14.0, 16.0]))
     def wait(self, seconds: float) -> None:

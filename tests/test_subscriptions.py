@@ -43,6 +43,24 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+async def test_the_end_of_a_subscription_is_told() -> None:
+    """After the last that needs it, and after one that failed: before anybody else subscribes."""
+    broker = Gated()
+    ended: list[tuple[str, str]] = []
+    subscriptions = Subscriptions(broker, lambda target, name: ended.append((target, name)))
+    broker.gate.set()
+    for _ in range(2):
+        await subscriptions.hold("room", "a")
+    await subscriptions.release("room", "a")
+    assert ended == []
+    await subscriptions.release("room", "a")
+    assert ended == [("room", "a")]
+    broker.fails = True
+    with pytest.raises(BrokerError):
+        await subscriptions.hold("user", "u")
+    assert ended == [("room", "a"), ("user", "u")]
+
+
 async def test_all_wait_for_one_subscription() -> None:
     """The second that needs a name is not told that it is subscribed before it is."""
     broker = Gated()

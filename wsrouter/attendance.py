@@ -13,10 +13,10 @@ from wsrouter.codecs import dump
 from wsrouter.connection import Connection
 from wsrouter.errors import BrokerError
 from wsrouter.fanout import Cork
+from wsrouter.listing import RosterOptions
 from wsrouter.members import Heard, Member, Meta, heard
 from wsrouter.presence import Presence, is_abrupt
 from wsrouter.rooms import Rooms
-from wsrouter.roster import RosterOptions
 from wsrouter.runs import Prepared, Run
 
 logger = logging.getLogger("wsrouter")

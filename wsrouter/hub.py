@@ -13,10 +13,10 @@ from wsrouter.errors import ConfigurationError, WebSocketError, is_close_code
 from wsrouter.frames import checked
 from wsrouter.history import Position
 from wsrouter.limits import Limits
+from wsrouter.listing import DEFAULTS
 from wsrouter.members import Member
 from wsrouter.messages import Message, key_of
 from wsrouter.node import Node
-from wsrouter.roster import DEFAULTS
 from wsrouter.rules import RoomOptions, Rules
 from wsrouter.stats import HubHealth, HubStats
 

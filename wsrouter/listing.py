@@ -2,13 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from wsrouter.members import Device, Notice, count, grouped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListingOptions:
-    """How often members are told, and how much. Times are seconds."""
+class RosterOptions:
+    """How presence behaves in time, and in big rooms. Times are seconds."""
+
+    grace: float = 15.0
+    """How long a device that was dropped stays, unless its user comes back before."""
+
+    patience: float = 1.0
+    """How much longer other nodes wait, so that only the device's own has to say that the grace is over."""
+
+    settling: float = 5.0
+    """How long an entry of another node stays that the broker has lost: that node has to notice, and tell again."""
 
     window: float = 0.1
     """Time from a change to the frame that tells of it, and of all others by then."""
@@ -20,6 +30,9 @@ class ListingOptions:
     """Devices above which only their number is told, until four fifths are left."""
 
 
+DEFAULTS: Final = RosterOptions()
+
+
 class Listing:
     """The devices in one room, and what its members were told of them.
 
@@ -29,10 +42,10 @@ class Listing:
     Of every method, ``now`` is seconds of a clock that does not go back.
     """
 
-    __slots__ = ("_before", "_changed_at", "_counted", "_state", "_telling", "_users", "devices")
+    __slots__ = ("_before", "_changed_at", "_counted", "_options", "_state", "_users", "devices")
 
-    def __init__(self, options: ListingOptions) -> None:
-        self._telling = options
+    def __init__(self, options: RosterOptions) -> None:
+        self._options = options
         self.devices: dict[str, Device] = {}
         """By ref."""
         self._users: dict[str, dict[str, None]] = {}
@@ -47,19 +60,19 @@ class Listing:
         """Note that no member is here who was told anything."""
         self._before.clear()
         self._changed_at = self._state = None
-        self._counted = len(self.devices) > self._telling.most
+        self._counted = len(self.devices) > self._options.most
 
     def take(self, now: float) -> Notice | None:
         """Return the frame for all members, if it is time and there is something to tell.
 
-        However many come and go, there is one frame per `ListingOptions.window`. What is over within it is not told.
+        However many come and go, there is one frame per `RosterOptions.window`. What is over within it is not told.
         """
         if self.due is None or now < self.due:
             return None
         self._changed_at = None
         before, self._before = self._before, {}
         told, counted = self._state, self._counted
-        most = self._telling.most
+        most = self._options.most
         self._counted = len(self.devices) > (most * 4 // 5 if counted else most)
         if self._counted or counted:
             self._state = None
@@ -102,7 +115,7 @@ class Listing:
     @property
     def due(self) -> float | None:
         """When `take` has something to tell, ``None`` while nothing has changed."""
-        window = self._telling.counted_window if self._counted else self._telling.window
+        window = self._options.counted_window if self._counted else self._options.window
         return None if self._changed_at is None else self._changed_at + window
 
     @property

@@ -14,10 +14,10 @@ from wsrouter.errors import ConfigurationError
 from wsrouter.fanout import Cork
 from wsrouter.history import History, Position
 from wsrouter.joining import Newcomer
+from wsrouter.listing import RosterOptions
 from wsrouter.members import Member, Meta, device_of
 from wsrouter.recovering import Recoveries
 from wsrouter.replay import caught_up, replay
-from wsrouter.roster import RosterOptions
 from wsrouter.rules import RoomOptions
 from wsrouter.subscriptions import Subscriptions
 

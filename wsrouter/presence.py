@@ -6,8 +6,9 @@ from typing import Final
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
 from wsrouter.ledger import Batch
+from wsrouter.listing import DEFAULTS, RosterOptions
 from wsrouter.members import Heard, Member, Meta, Notice
-from wsrouter.roster import DEFAULTS, Roster, RosterOptions
+from wsrouter.roster import Roster
 
 _RETURNING: Final = frozenset({1001, 1005, 1006, 1011, 1012, 1013, *range(4500, 4600)})
 """Codes of the server's, after which a client connects again; of the others it stays away."""
@@ -64,7 +65,7 @@ class Presence:
     def lose(self, room: str) -> None:
         """Note that something may have been missed of what other nodes said: the broker's entries are to be loaded."""
         roster = self._roster(room)
-        roster.wanting = True
+        roster.lose()
         self._watch(room, roster)
 
     def wanting(self, room: str) -> bool:
