@@ -13,6 +13,7 @@ from starlette.types import Message as Event
 from tests.sockets import Busiest, Member, Socket, direct, gone, member_of, portable, turns
 from tests.support import eventually
 from wsrouter import Connection, History, Hub, Limits, Message, RoomOptions
+from wsrouter.announcing import DELAY
 from wsrouter.brokers import MemoryBroker
 from wsrouter.codecs import JSONCodec
 from wsrouter.fanout import MAX_PLACES
@@ -637,6 +638,7 @@ def test_presence_outlives_an_event_loop() -> None:
         members = [await member_of(hub, "a", user="ann", seconds=0.001) for _ in range(60)]
         for member in members:
             await hub.node.release(hub.node.exit(member.connection))
+        await asyncio.sleep(2 * DELAY)  # what is announced by then is; members are told later
 
     async def second() -> None:
         one, two = await member_of(hub, "a", user="bob"), await member_of(hub, "a", user="cid")
