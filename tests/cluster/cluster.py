@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from copy import deepcopy
@@ -42,6 +43,11 @@ class Setting:
 
     redis: Sequence[str] = ()
     """Options of the server."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether one can wait until who is gone is gone from presence too."""
+        return self.ttl + self.presence_grace <= 10
 
     crowd: int = 0
     """Rooms with history that there are beside, each with one member on every node."""
@@ -95,6 +101,11 @@ class Cluster:
     def steady(self) -> list[Client]:
         """Clients that do not go away by themselves."""
         return [client for client in self.clients if not client.is_restless]
+
+    @property
+    def devices(self) -> Counter[str]:
+        """How many devices of each user there are."""
+        return Counter(client.user for client in self.steady)
 
     @property
     def logs(self) -> list[Log]:
@@ -193,8 +204,10 @@ async def traffic(cluster: Cluster, setting: Setting, tell: Callable[[str], None
             await eventually(lambda: not any(each.pending for each in cluster.senders), 4)
         with suppress(AssertionError):
             await eventually(lambda: _is_quiet(cluster), 6)
+        # Who was on a node that was killed, or dropped its connection, is there until the ttl, or the grace, is over.
+        patience = setting.ttl + setting.presence_grace if setting.is_quick else 0
         with suppress(AssertionError):
-            await eventually(lambda: _agree(cluster), 8)
+            await eventually(lambda: _agree(cluster, exactly=setting.is_quick), 8 + patience)
         cluster.ended = time.monotonic()
         cluster.here = {client.name: deepcopy(client.presence[HERE].members) for client in cluster.steady}
 
@@ -235,10 +248,11 @@ def _is_quiet(cluster: Cluster) -> bool:
     return all(client.is_member() for client in cluster.clients) and newest < time.monotonic() - 0.5
 
 
-def _agree(cluster: Cluster) -> bool:
-    """Whether everybody sees the same members."""
+def _agree(cluster: Cluster, *, exactly: bool) -> bool:
+    """Whether everybody sees the same members, and exactly those that there are."""
     views = [client.presence[HERE].members for client in cluster.steady]
-    return all(view == views[0] for view in views)
+    devices = {user: len(refs) for user, refs in views[0].items()}
+    return all(view == views[0] for view in views) and (devices == cluster.devices or not exactly)
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

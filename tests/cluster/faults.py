@@ -53,7 +53,7 @@ class Fault:
     """Whether it is too long for every run of the tests."""
 
 
-QUICK: Final = Setting(ttl=5.0, heartbeat=0.5)
+QUICK: Final = Setting(ttl=5.0, heartbeat=0.5, presence_grace=3.0)
 """Notices what is silent within two seconds or so."""
 
 FAULTS: Final = [
