@@ -216,7 +216,16 @@ def test_a_look_at_what_the_broker_has_tells_it_only_what_it_lacks() -> None:
     batch = roster.outgoing(10)
     roster.sent(batch, [], 0.0)
     roster.load(heard(batch.entries[:2]), 1.0)
-    assert roster.outgoing(10).entries == batch.entries[2:]
+    again = roster.outgoing(10)
+    assert again.entries == batch.entries[2:]
+    roster.sent(again, [], 1.0)
+    roster.lose()
+    roster.load(heard(batch.entries), 2.0)
+    everything = roster.outgoing(10)
+    assert everything.entries == batch.entries
+    roster.sent(everything, [], 2.0)
+    roster.load(heard(batch.entries), 3.0)
+    assert roster.outgoing(10) == ([], [])
 
 
 def test_a_broker_that_has_forgotten_everything_makes_nobody_leave(server: Server) -> None:

@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer, executables, serve_redis
 from tests.support import Server, connect, eventually, vanish
 from tests.test_presence_live import ROOM, Watcher, devices, patient, served, watching
 from wsrouter import BrokerError, Hub, RoomOptions
-from wsrouter.brokers import Broker, Entry, MemoryBroker
+from wsrouter.brokers import Broker, Entry, MemoryBroker, Receiver
 from wsrouter.brokers.redis import RedisBroker
 
 Make: TypeAlias = Callable[[], Broker]
@@ -100,6 +100,15 @@ async def was_told(node: Node, user: str) -> None:
             await asyncio.sleep(0.001)
 
 
+async def nobody_in(node: Node) -> None:
+    """Wait until a node knows of nobody in the room."""
+    async with asyncio.timeout(5):
+        while True:
+            if not await node.hub.presence(ROOM):
+                return
+            await asyncio.sleep(0.001)
+
+
 async def test_who_is_here_on_all_nodes(make: Make) -> None:
     """Members see those of other nodes come, change and go, as their own; `hub.presence` says the same anywhere."""
     async with nodes_on(make, 3) as (a, b, c), watching(a.server, "ada") as ada:
@@ -122,6 +131,9 @@ async def test_who_is_here_on_all_nodes(make: Make) -> None:
         await eventually(lambda: b.hub.rooms == {})
         for node in (a, b, c):
             assert [member.user for member in await node.hub.presence(ROOM)] == ["ada"]
+        await ada.socket.close(1000)
+        for node in (a, b, c):
+            await nobody_in(node)
 
 
 async def test_who_comes_to_another_node_has_never_been_away(make: Make) -> None:
@@ -419,6 +431,19 @@ class HesitantBroker(ShakyBroker):
         """Set unless answers are held back."""
         self.answers.set()
         self.looked = 0
+        self.deaf = False
+        """Whether what others say is lost."""
+
+    async def start(self, node: str, receiver: Receiver) -> None:
+        await super().start(node, receiver)
+        reader: Any = self._server.receivers[node]
+        present = reader.present
+
+        def hear(room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
+            if not self.deaf:
+                present(room, changed, gone)
+
+        reader.present = hear
 
     async def entries(self, room: str) -> Sequence[Entry]:
         entries = await super().entries(room)
@@ -531,6 +556,50 @@ async def test_who_leaves_while_a_room_is_loaded_leaves_nothing() -> None:
             await eventually(lambda: not a.hub.connections)
         await eventually(lambda: ("room", ROOM) not in one.names)
         assert [member.user for member in await a.hub.presence(ROOM)] == ["bob"]
+
+
+async def test_who_leaves_while_a_room_is_loaded_again_leaves_nothing() -> None:
+    """An answer that comes when nobody is there any more is not kept."""
+    async with shaky_nodes() as (a, b, one, _), watching(b.server, "bob") as bob:
+        async with watching(a.server, "ada") as ada:
+            one.answers.clear()
+            one.tell()
+            await eventually(lambda: one.looked == 2)
+            await ada.socket.close(1000)
+            await eventually(lambda: ("room", ROOM) not in one.names)
+            one.answers.set()
+        await bob.socket.close(1000)
+        for node in (a, b):
+            await nobody_in(node)
+
+
+async def test_a_room_that_could_not_be_loaded_again_is_asked_for_until_it_is() -> None:
+    """What was missed is not forgotten over an answer that does not come."""
+    async with shaky_nodes() as (a, b, one, _), watching(a.server, "ada") as ada, watching(b.server, "bob") as bob:
+        await all_see([ada, bob], {"ada", "bob"})
+        one.deaf = True
+        async with connect(b.server, "/?name=eve"):
+            await bob.until(lambda members: "eve" in members)
+            one.deaf, one.silent = False, True
+            one.tell()
+            await eventually(lambda: one.looked >= 3)
+            assert "eve" not in ada.members
+            one.silent = False
+            await ada.until(lambda members: "eve" in members)
+
+
+async def test_what_is_left_to_tell_is_told_at_the_end() -> None:
+    """A node that ends while its broker is slow waits until it was told who was dropped."""
+    async with shaky_nodes() as (a, _, _, other), watching(a.server, "ada") as ada, AsyncExitStack() as stack:
+        slow = HesitantBroker(beside=other)
+        async with node_on(slow) as node:
+            await stack.enter_async_context(connect(node.server, "/?name=eve"))
+            await ada.until(lambda members: "eve" in members)
+            told = len(ada.told)
+            slow.latency = 0.5
+        assert [entry.user for entry in await other.entries(ROOM) if entry.dropped] == ["eve"]
+        await ada.nothing_for(0.3)
+        assert len(ada.told) == told
 
 
 async def test_a_node_that_starts_again_is_another() -> None:

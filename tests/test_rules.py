@@ -103,6 +103,14 @@ def test_a_hub_of_something_else(broker: Any, rooms: Any, message: str) -> None:
         Hub(broker, rooms=rooms)
 
 
+@pytest.mark.parametrize("grace", [-1, float("inf"), float("nan"), "15", None])
+def test_a_grace_that_is_none(grace: Any) -> None:
+    """It is a number of seconds; none at all is one too."""
+    with pytest.raises(ConfigurationError, match="presence_grace="):
+        Hub(presence_grace=grace)
+    Hub(presence_grace=0)
+
+
 def test_a_key_that_is_no_field() -> None:
     """`key=` names a field of the message."""
     with pytest.raises(ConfigurationError, match="none of its fields"):

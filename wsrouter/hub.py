@@ -32,7 +32,7 @@ class Hub:
         rooms: mapping of a pattern of room names (``*`` is any text) to its `RoomOptions`; the first that
             matches rules.
         presence_grace: seconds that a member whose connection was dropped stays in presence, for its user to come
-            back, on any node. With a broker that has a ``grace`` of its own give it the same, or more.
+            back, to any process; 15 by default. A broker that has a ``grace`` of its own is given the same.
 
     Raises:
         ConfigurationError: the broker is none, ``rooms`` has something else in it, or ``presence_grace`` is no number
@@ -175,12 +175,12 @@ class Hub:
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 
     async def presence(self, room: str) -> list[Member]:
-        """Return who is in a room with ``RoomOptions(presence=True)``, on all nodes, whatever its size.
+        """Return who is in a room with ``RoomOptions(presence=True)``, on all processes, whatever its size.
 
         Those that were dropped and may come back are among them.
 
         Raises:
-            BrokerError: the room has no member on this node, and the broker does not answer.
+            BrokerError: the room has no member on this process, and the broker does not answer.
             ConfigurationError: the room has no presence; or the hub was not started, and its broker connects processes.
         """
         self._check_presence(room, f"presence({room!r})")
