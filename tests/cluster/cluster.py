@@ -187,7 +187,7 @@ async def traffic(cluster: Cluster, setting: Setting, tell: Callable[[str], None
         cluster.workers.append(Worker("worker", hub))
         tell("clients join")
         await stack.enter_async_context(running(cluster.links))
-        await eventually(lambda: all(client.is_member() for client in cluster.clients), 60, what="all are members")
+        await eventually(lambda: all(client.is_member() for client in cluster.steady), 60, what="all are members")
         await eventually(lambda: all(publisher.ws for publisher in cluster.publishers), 20)
         targets = [each for pair in zip(crowd, cycle(TARGETS), strict=False) for each in pair] or TARGETS
         share = setting.rate / len(cluster.senders)

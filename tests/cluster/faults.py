@@ -84,7 +84,7 @@ FAULTS: Final = [
         happen=proxies_silent(4, 0),
         unnoticed=(0,),
         holes="plain",
-        setting=QUICK,
+        setting=Setting(ttl=15.0, heartbeat=0.5),
     ),
     Fault(
         name="proxy-silent-15",

@@ -99,6 +99,8 @@ class Proxy:
                     await self._subscribers_gate.wait()
                 data = await reader.read(PIECE)
                 await self._gates[direction].wait()
+                if direction == "replies" and link.subscribes:
+                    await self._subscribers_gate.wait()
                 if not data:
                     break
                 link.subscribes |= direction == "requests" and b"SUBSCRIBE" in data.upper()
