@@ -1,7 +1,7 @@
 """Several nodes with a room each, and the broker between them: pure, one step at a time."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -9,7 +9,7 @@ from tests.test_presence import Page
 from wsrouter.brokers.base import Entry
 from wsrouter.ledger import Batch
 from wsrouter.listing import RosterOptions
-from wsrouter.members import Device, heard
+from wsrouter.members import Device, readable
 from wsrouter.roster import Roster
 
 OPTIONS: Final = RosterOptions(window=0.125)
@@ -108,7 +108,8 @@ class Node:
     cut_off: bool = False
     asking: bool = False
     answer: list[Entry] | None = None
-    kept: list[Event] = field(default_factory=list[Event])
+    loading: Iterator[None] | None = None
+    now: float = 0.0
     batch: Batch | None = None
     refused: list[str] | None = None
     coming: list[tuple[str, str | None, dict[str, object]]] = field(default_factory=list[Any])
@@ -122,7 +123,7 @@ class Node:
         self.roster = Roster(OPTIONS, self.id)
 
     def hear(self, entries: list[Entry], gone: list[str], now: float) -> None:
-        for each in heard(entries):
+        for each in readable(entries):
             self.roster.hear(each, now)
         for ref in gone:
             self.roster.forget(ref, now)
@@ -134,8 +135,6 @@ class Node:
         event = self.line.popleft()
         if self.loaded or self.asking:
             event(self, now)
-        if self.asking:
-            self.kept.append(event)
 
     def join(self, connection: str, user: str | None, meta: dict[str, object], now: float) -> None:
         self.coming.append((connection, user, meta))
@@ -155,7 +154,7 @@ class Node:
         if not self.pages and not self.coming:
             self.roster.close()
             self.subscribed = self.loaded = self.asking = False
-            self.answer = None
+            self.answer = self.loading = None
             self.line.clear()
 
     def connection(self, which: int) -> str:
@@ -207,19 +206,21 @@ class Node:
             self.roster.unsent(unknown=unknown)
 
     def ask(self, now: float) -> None:
-        self.roster.wanting = False
+        self.roster.ask()
         self.asking, self.answer = True, None
-        self.kept.clear()
 
     def look(self, now: float) -> None:
         self.answer = self.server.load(now)
 
     def take_answer(self, now: float) -> None:
+        """Take up the next entry of the answer."""
         assert self.answer is not None
-        self.roster.load(heard(self.answer), now)
-        for event in self.kept:
-            event(self, now)
-        self.asking, self.answer = False, None
+        self.now = now
+        if self.loading is None:
+            self.loading = self.roster.load(self.answer, lambda: self.now, 1)
+        if next(self.loading, self) is not self:
+            return
+        self.asking, self.answer, self.loading = False, None, None
         if not self.loaded:
             self.loaded = True
             self.roster.begin()
@@ -227,7 +228,8 @@ class Node:
 
     def no_answer(self) -> None:
         if self.asking:
-            self.asking, self.answer = False, None
+            self.asking, self.answer, self.loading = False, None, None
+            self.roster.fail()
             if self.loaded:
                 self.roster.lose()
 

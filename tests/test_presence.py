@@ -17,7 +17,7 @@ from wsrouter.codecs import dump
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
 from wsrouter.listing import RosterOptions
-from wsrouter.members import MAX_META_BYTES, Heard, Member, Notice, heard
+from wsrouter.members import MAX_META_BYTES, Heard, Member, Notice, readable
 from wsrouter.presence import Presence, is_abrupt
 from wsrouter.roster import Roster
 
@@ -54,8 +54,8 @@ def said(
     ref: str, user: str, meta: Mapping[str, object] | None = None, *, node: str = "there", dropped: bool = False
 ) -> Heard:
     """Return what another node says of a device."""
-    (heard_of,) = heard([Entry(ref, node, user, dump(meta or {}), dropped)])
-    return heard_of
+    (heard,) = readable([Entry(ref, node, user, dump(meta or {}), dropped)])
+    return heard
 
 
 def told(roster: Roster, now: float) -> dict[str, list[object]]:

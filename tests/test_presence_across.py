@@ -1,12 +1,14 @@
 """What nodes tell each other of who is in a room: who has a device, and what becomes of it when things go wrong."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.rosters import OPTIONS, Node, Server
 from wsrouter.brokers.base import Entry
 from wsrouter.codecs import dump
 from wsrouter.listing import RosterOptions
-from wsrouter.members import heard
+from wsrouter.members import readable
 from wsrouter.roster import Roster
 
 
@@ -27,6 +29,12 @@ def ref_of(node: Node, connection: str) -> str:
     ref = node.roster.holders.ref_of(connection)
     assert ref is not None
     return ref
+
+
+def load(roster: Roster, entries: Sequence[Entry], now: float) -> None:
+    """Let a roster take up what the broker has."""
+    for _ in roster.load(entries, lambda: now):
+        pass
 
 
 def frames(server: Server, now: float) -> list[int]:
@@ -215,16 +223,16 @@ def test_a_look_at_what_the_broker_has_tells_it_only_what_it_lacks() -> None:
         roster.add(f"c{number}", f"u{number}", {}, 0.0)
     batch = roster.outgoing(10)
     roster.sent(batch, [], 0.0)
-    roster.load(heard(batch.entries[:2]), 1.0)
+    load(roster, batch.entries[:2], 1.0)
     again = roster.outgoing(10)
     assert again.entries == batch.entries[2:]
     roster.sent(again, [], 1.0)
     roster.lose()
-    roster.load(heard(batch.entries), 2.0)
+    load(roster, batch.entries, 2.0)
     everything = roster.outgoing(10)
     assert everything.entries == batch.entries
     roster.sent(everything, [], 2.0)
-    roster.load(heard(batch.entries), 3.0)
+    load(roster, batch.entries, 3.0)
     assert roster.outgoing(10) == ([], [])
 
 
@@ -338,6 +346,30 @@ def test_where_two_nodes_have_a_device_the_broker_decides(server: Server) -> Non
         assert sorted(node.members["u1"]) == sorted([ref, ref_of(a, "c2")])
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_what_is_heard_since_the_broker_was_asked_is_the_last_word(steps: int) -> None:
+    """Its answer is taken up little by little, and may be older: who left since, came, or changed, and gone nodes."""
+    roster = Roster(OPTIONS, "A")
+    roster.ask()
+    answer = [Entry("stays", "B", "u1"), *(Entry(f"r{n}", "B", "u2") for n in range(3)), Entry("dead", "C", "u3")]
+    loading = roster.load(answer, lambda: 0.0, 1)
+    for _ in range(steps):
+        next(loading)
+    roster.forget("r1", 0.0)
+    roster.hear(readable([Entry("r2", "B", "u2", b'{"n":2}')])[0], 0.0)
+    roster.hear(readable([Entry("new", "B", "u4")])[0], 0.0)
+    roster.depart("C", 0.0)
+    for _ in loading:
+        pass
+    known = {ref: device.json for ref, device in roster.devices.items()}
+    assert known == {"stays": b"{}", "r0": b"{}", "r2": b'{"n":2}', "new": b"{}"}
+    assert roster.expires_at is None
+    roster.depart("C", 0.0)
+    roster.ask()
+    load(roster, answer, 1.0)
+    assert "dead" in roster.devices, "it was there again when the broker was asked"
+
+
 def test_a_connected_device_that_others_take_for_gone_is_told_again() -> None:
     """Whoever contradicts what this node says of its own device makes it say so again."""
     roster = Roster(OPTIONS, "A")
@@ -372,7 +404,7 @@ def test_a_word_that_crosses_ones_own_is_looked_into(server: Server) -> None:
 def test_who_has_left_when_the_broker_refuses_a_device_is_not_withdrawn() -> None:
     """It is another node's by now, which may wait for its user."""
     roster = Roster(OPTIONS, "A")
-    roster.hear(heard([Entry("r1", "B", "u1", dropped=True)])[0], 0.0)
+    roster.hear(readable([Entry("r1", "B", "u1", dropped=True)])[0], 0.0)
     roster.add("c1", "u1", {}, 1.0)
     batch = roster.outgoing(10)
     roster.remove("c1", 1.0, abrupt=False)
@@ -394,7 +426,7 @@ def test_what_is_heard_before_the_broker_has_answered(under_way: bool, gone: boo
     if gone:
         roster.forget(ref, 1.0)
     else:
-        roster.hear(heard([Entry(ref, "B", "u1", b'{"n":1}')])[0], 1.0)
+        roster.hear(readable([Entry(ref, "B", "u1", b'{"n":1}')])[0], 1.0)
     assert roster.devices[ref].json == b"{}"
     roster.sent(batch or roster.outgoing(10), [], 1.0)
     assert roster.wanting
@@ -479,7 +511,7 @@ def test_a_big_room_is_counted_over_all_nodes() -> None:
     options = RosterOptions(most=3)
     roster = Roster(options, "A")
     others = [Entry(f"r{number}", "B", f"u{number}") for number in range(4)]
-    roster.load(heard(others), 0.0)
+    load(roster, others, 0.0)
     roster.begin()
     assert roster.state() == {"count": 4}
     roster.add("c1", "u9", {}, 1.0)
@@ -506,4 +538,4 @@ def test_without_a_grace_who_is_dropped_is_gone() -> None:
 @pytest.mark.parametrize("meta", [b"", b"[]", b"7", b"{", b'{"a":"' + b"x" * 1024 + b'"}', b"\xff"])
 def test_what_can_not_be_read_is_passed_over(meta: bytes) -> None:
     """A forged entry is no device."""
-    assert heard([Entry("r1", "B", "u1", meta), Entry("r2", "B", "u2")])[0][0].ref == "r2"
+    assert readable([Entry("r1", "B", "u1", meta), Entry("r2", "B", "u2")])[0][0].ref == "r2"

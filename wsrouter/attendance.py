@@ -1,8 +1,7 @@
 """Who is in the rooms that tell: what members are sent, and when; what other nodes are told, and what they tell."""
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Final
@@ -14,12 +13,10 @@ from wsrouter.connection import Connection
 from wsrouter.errors import BrokerError
 from wsrouter.fanout import Cork
 from wsrouter.listing import RosterOptions
-from wsrouter.members import Heard, Member, Meta, heard
+from wsrouter.members import Member, Meta, readable
 from wsrouter.presence import Presence, is_abrupt
 from wsrouter.rooms import Rooms
 from wsrouter.runs import Prepared, Run
-
-logger = logging.getLogger("wsrouter")
 
 SLICE_SECONDS: Final = 0.005
 """Frames are made for so long before the event loop gets its turn."""
@@ -32,14 +29,12 @@ FLUSH_SECONDS: Final = 5.0
 class Hearing:
     """A room that is subscribed to, so that what other nodes say of it is heard."""
 
-    __slots__ = ("kept", "loaded", "loading")
+    __slots__ = ("loaded", "loading")
 
     def __init__(self) -> None:
         self.loading = asyncio.Lock()
         self.loaded = False
         """Whether it is known who is there on other nodes."""
-        self.kept: list[Callable[[float], None]] | None = None
-        """What was heard since the broker was asked, to be taken up once more after its answer."""
 
 
 class Attendance:
@@ -63,6 +58,8 @@ class Attendance:
         self._presence = Presence(options, node)
         self._announcer = Announcer(self._see_to)
         self._hearings: dict[str, Hearing] = {}
+        self._lost: set[str] = set()
+        """Rooms of which something may have been missed, until they are seen to."""
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
         self._state: tuple[Mapping[str, object] | None, Run] = (None, Run(None, "disconnect"))
@@ -125,28 +122,20 @@ class Attendance:
             BrokerError: no member is here, and the broker does not answer.
         """
         hearing = self._hearings.get(room)
-        others: Sequence[Heard] = ()
+        others: Sequence[Entry] = ()
         if hearing is None or not hearing.loaded:
-            others = self._readable(room, await self._broker.entries(room))
-        return self._presence.members(room, monotonic(), others)
+            others = await self._broker.entries(room)
+        return self._presence.members(room, monotonic(), readable(others))
 
     def present(self, room: str, changed: Sequence[Entry], gone: Sequence[str]) -> None:
         """Take up what another node says of its devices in a room."""
-        hearing = self._hearings.get(room)
-        if hearing is None or (hearing.kept is None and not hearing.loaded):
-            return
-        readable = self._readable(room, changed)
-        self._presence.hear(room, readable, gone, monotonic())
-        if hearing.kept is not None:
-            hearing.kept.append(lambda now: self._presence.hear(room, readable, gone, now))
-        self._schedule()
+        if room in self._hearings:
+            self._presence.hear(room, readable(changed), gone, monotonic())
+            self._schedule()
 
     def departed(self, node: str) -> None:
         """Remove the devices of a node that is gone."""
         self._presence.depart(node, monotonic())
-        for hearing in self._hearings.values():
-            if hearing.kept is not None:
-                hearing.kept.append(lambda now: self._presence.depart(node, now))
         self._schedule()
 
     def reload(self, rooms: Iterable[str]) -> None:
@@ -156,9 +145,9 @@ class Attendance:
         """
         for room in rooms:
             if room in self._hearings:
-                self._presence.lose(room)
+                self._lost.add(room)
+                self._announcer.add(room)
         self._announcer.resume()
-        self._schedule()
 
     async def aclose(self) -> None:
         """Tell the broker all that is left to tell, within a deadline, and end."""
@@ -168,6 +157,7 @@ class Attendance:
         finally:
             self._presence = Presence(self._presence.options, self._node)
             self._hearings.clear()
+            self._lost.clear()
 
     def renewed(self, cork: Cork, node: str, options: RosterOptions | None = None) -> "Attendance":
         """End, and return one for the running event loop, in which nobody is yet.
@@ -184,27 +174,25 @@ class Attendance:
         return successor
 
     async def _load(self, room: str, hearing: Hearing) -> None:
-        """Ask the broker who is in a room.
-
-        What is heard meanwhile may be older than the answer or newer; taken up after it, the last word counts.
-        """
-        self._presence.begin_load(room)
-        kept: list[Callable[[float], None]] = []
-        hearing.kept = kept
+        """Ask the broker who is in a room, and take up its answer unless the room is closed meanwhile."""
+        self._presence.ask(room)
         try:
             entries = await self._broker.entries(room)
+            if self._hearings.get(room) is not hearing:
+                return
+            until = monotonic() + SLICE_SECONDS
+            for _ in self._presence.load(room, entries, monotonic):
+                if monotonic() > until:
+                    await asyncio.sleep(0)
+                    if self._hearings.get(room) is not hearing:
+                        return
+                    until = monotonic() + SLICE_SECONDS
         except BaseException:
-            if hearing.loaded:
-                self._presence.lose(room)
+            if self._hearings.get(room) is hearing:
+                self._presence.fail(room)
+                if hearing.loaded:
+                    self._presence.lose(room)
             raise
-        finally:
-            hearing.kept = None
-        if self._hearings.get(room) is not hearing:
-            return
-        now = monotonic()
-        self._presence.load(room, self._readable(room, entries), now)
-        for hear in kept:
-            hear(now)
         if not hearing.loaded:
             hearing.loaded = True
             self._presence.begin(room)
@@ -213,6 +201,10 @@ class Attendance:
     async def _see_to(self, room: str) -> None:
         """Ask and tell the broker what there is to ask and to tell of a room."""
         hearing = self._hearings.get(room)
+        if room in self._lost:
+            self._lost.discard(room)
+            if hearing is not None:
+                self._presence.lose(room)
         if hearing is not None and self._presence.wanting(room):
             async with hearing.loading:
                 await self._load(room, hearing)
@@ -228,12 +220,6 @@ class Attendance:
             raise
         self._presence.sent(room, batch, refused, monotonic())
         self._schedule()
-
-    def _readable(self, room: str, entries: Sequence[Entry]) -> Sequence[Heard]:
-        readable = heard(entries)
-        if len(readable) < len(entries):
-            logger.warning("presence in %r: %d entries that can't be read", room, len(entries) - len(readable))
-        return readable
 
     def _schedule(self) -> None:
         """See to it that what has changed is told in time, to members and to the broker."""

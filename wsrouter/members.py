@@ -82,7 +82,7 @@ Heard: TypeAlias = tuple[Entry, Device]
 """What another node says of a device of its own."""
 
 
-def heard(entries: Iterable[Entry]) -> list[Heard]:
+def readable(entries: Iterable[Entry]) -> list[Heard]:
     """Return entries, each with its device, without those whose ``meta`` is no JSON object, or too large."""
     found: list[Heard] = []
     for entry in entries:

@@ -1,8 +1,9 @@
 """Who is in which room. Pure and synchronous."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from wsrouter.brokers.base import Entry
 from wsrouter.deadlines import Deadlines
 from wsrouter.frames import CloseInfo
 from wsrouter.ledger import Batch
@@ -69,17 +70,27 @@ class Presence:
         self._watch(room, roster)
 
     def wanting(self, room: str) -> bool:
-        """Whether the broker's entries are to be loaded."""
+        """Whether the broker is to be asked who is in a room."""
         return self._roster(room).wanting
 
-    def begin_load(self, room: str) -> None:
-        """Note that the broker is asked now."""
-        self._roster(room).wanting = False
-
-    def load(self, room: str, entries: Sequence[Heard], now: float) -> None:
-        """Take up what the broker has."""
+    def ask(self, room: str) -> None:
+        """Note that the broker is asked; `load`, `fail` or `close` has to be called."""
         roster = self._roster(room)
-        roster.load(entries, now)
+        roster.ask()
+        self._watch(room, roster)
+
+    def fail(self, room: str) -> None:
+        """Note that it did not answer."""
+        roster = self._roster(room)
+        roster.fail()
+        self._watch(room, roster)
+
+    def load(self, room: str, entries: Sequence[Entry], clock: Callable[[], float]) -> Iterator[None]:
+        """Take up what the broker has of a room, some entries at a time."""
+        roster = self._roster(room)
+        for _ in roster.load(entries, clock):
+            self._watch(room, roster)
+            yield
         self._watch(room, roster)
 
     def begin(self, room: str) -> None:

@@ -120,7 +120,11 @@ class Receiver(Protocol):
         """Take entries of other nodes in a room that is subscribed to: the new and changed ones, and refs that left."""
 
     def departed(self, node: str) -> None:
-        """Take notice that a node was not heard of for the time that entries live: all its entries are void."""
+        """Take notice that a node was not heard of for the time that entries live: all its entries are void.
+
+        One that lives, and is heard of again, is itself told that the rooms in which it has entries were `lost`, so
+        that it announces them anew.
+        """
 
 
 @dataclass(frozen=True, slots=True)
