@@ -91,11 +91,11 @@ async def all_see(watchers: list[Watcher], users: set[str]) -> None:
 
 
 async def was_told(node: Node, user: str) -> None:
-    """Wait until the broker knows that the connection of a user was dropped."""
+    """Wait until the broker knows that the connection of a user was dropped by a node."""
     async with asyncio.timeout(5):
         while True:
             entries = await node.hub.node.broker.entries(ROOM)
-            if any(entry.dropped for entry in entries if entry.user == user):
+            if any(entry.dropped and entry.node == node.hub.node.id for entry in entries if entry.user == user):
                 return
             await asyncio.sleep(0.001)
 
