@@ -68,6 +68,7 @@ FAULTS: Final = [
         happen=redis_frozen(3),
         holes="plain",
         unnoticed=(0, 1, 2),
+        long=True,
     ),
     Fault(
         name="redis-frozen-20",
@@ -79,9 +80,9 @@ FAULTS: Final = [
         long=True,
     ),
     Fault(
-        name="proxy-silent-4",
-        about="Between Redis and one node nothing comes through for 4 s; a heartbeat every 0.5 s",
-        happen=proxies_silent(4, 0),
+        name="proxy-silent-3",
+        about="Between Redis and one node nothing comes through for 3 s; a heartbeat every 0.5 s",
+        happen=proxies_silent(3, 0),
         unnoticed=(0,),
         holes="plain",
         setting=Setting(ttl=15.0, heartbeat=0.5),

@@ -61,7 +61,7 @@ async def test_a_killed_node_leaves_nobody_behind(tmp_path: Path) -> None:
 
 async def test_a_rolling_restart_is_no_storm(tmp_path: Path) -> None:
     """All nodes are restarted one after the other; whoever comes back elsewhere was never seen to leave."""
-    grace = 5.0
+    grace = 4.0
     async with start(Setting(presence_grace=grace), tmp_path) as cluster:
         clients = clients_of(cluster, 9)
         everybody = {client.user for client in clients}

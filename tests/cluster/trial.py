@@ -33,7 +33,7 @@ async def trial(fault: Fault, directory: Path, tell: Callable[[str], None]) -> R
         measured() as lag,
     ):
         cluster.tell = tell
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1)
         tell("it happens")
         cluster.fault_began = time.monotonic()
         await fault.happen(cluster)
