@@ -104,8 +104,8 @@ class Cluster:
 
     @property
     def devices(self) -> Counter[str]:
-        """How many devices of each user there are."""
-        return Counter(client.user for client in self.steady)
+        """How many devices of each user there are at the end."""
+        return Counter(client.user for client in self.clients)
 
     @property
     def logs(self) -> list[Log]:
@@ -236,7 +236,7 @@ def _clients(nodes: Sequence[Node], crowd: Sequence[str]) -> list[Client]:
             rooms = [*HISTORY[half::2], *TIGHT[half::2], *PLAIN[half::2], HERE, *crowd[number::4]]
             user = USERS[number % len(USERS)].removeprefix(USER)
             clients.append(Client(f"client-{node}-{number}", nodes, node, rooms, user=user))
-        rooms = [HISTORY[node], TIGHT[0], PLAIN[node]]
+        rooms = [HISTORY[node], TIGHT[0], PLAIN[node], HERE]
         clients.append(Client(f"restless-{node}", nodes, node, rooms, restless=1.5))
     return clients
 
