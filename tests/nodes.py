@@ -154,6 +154,12 @@ class ShakyBroker(MemoryBroker):
         self.heard(names)
         self._hub.lost(names)
 
+    def restore(self) -> None:
+        """Let the server answer again, and say so."""
+        assert self._hub is not None
+        self.up = True
+        self._hub.restored()
+
     def begin_anew(self) -> None:
         """Let the server forget all streams, as after a flush."""
         self._server.streams = Streams()
@@ -199,6 +205,9 @@ class _Reader:
 
     def departed(self, node: str) -> None:
         self._hub.departed(node)
+
+    def restored(self) -> None:
+        self._hub.restored()
 
 
 @dataclass

@@ -234,6 +234,24 @@ async def test_recovery_waits_for_the_broker() -> None:
         assert await said(ws, 3) == [3]
 
 
+async def test_what_the_broker_owes_is_asked_for_as_soon_as_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that says that it answers again is asked at once, however long it was in vain."""
+    monkeypatch.setattr("wsrouter.recovering.FIRST_PAUSE", 60.0)
+    monkeypatch.setattr("wsrouter.recovering.LONGEST_PAUSE", 60.0)
+    async with nodes() as (a, b):
+        ws = await b.enter()
+        await joined(ws)
+        b.broker.flowing = False
+        await publish(a, FEED, 1)
+        b.broker.waiting.clear()
+        b.broker.up, b.broker.flowing = False, True
+        b.broker.asked.clear()
+        b.broker.tell()
+        await eventually(lambda: b.broker.asked == [f"recover {FEED}"])
+        b.broker.restore()
+        assert await said(ws, 1) == [1]
+
+
 async def test_a_thousand_rooms_are_recovered() -> None:
     """Many rooms that lost something are asked about some at a time, and all are whole again."""
     async with nodes() as (a, b):

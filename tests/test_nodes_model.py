@@ -76,6 +76,8 @@ class Observer:
 
     def departed(self, node: str) -> None: ...
 
+    def restored(self) -> None: ...
+
 
 @dataclass
 class Line:

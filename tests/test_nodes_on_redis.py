@@ -145,11 +145,13 @@ async def test_a_server_that_fails(server: RedisServer, how: str, caplog: pytest
             await eventually(lambda: all(node.hub.health().state == "up" for node in made), timeout=5)
             before = len(acknowledged)
             await eventually(lambda: len(acknowledged) > before, timeout=5)
-            await asyncio.sleep(0.5)
+            began_well = number
+            await eventually(lambda: all(each.said[-1] > began_well for each in readers), timeout=5)
             going_on = False
-        assert await publish(made[0], FEED, 0)
-        assert await publish(made[0], "hall", 0)
-        await eventually(lambda: all(each.said[-1] == 0 and each.plain[-1] == 0 for each in readers), timeout=5)
+        last = number = number + 1
+        assert await publish(made[0], FEED, last)
+        assert await publish(made[0], "hall", last)
+        await eventually(lambda: all(each.said[-1] == last and each.plain[-1] == last for each in readers), timeout=5)
         assert monotonic() - back < 10
         assert longest < 2.5
         for reader in readers:

@@ -149,6 +149,10 @@ class Attendance:
                 self._announcer.add(room)
         self._announcer.resume()
 
+    def resume(self) -> None:
+        """Try again at once what the broker was not told, or was asked in vain: it answers again."""
+        self._announcer.resume()
+
     async def aclose(self) -> None:
         """Tell the broker all that is left to tell, within a deadline, and end."""
         self._stop_timer()

@@ -274,6 +274,11 @@ class Node:
         """Take notice that another node is gone."""
         self.attendance.departed(node)
 
+    def restored(self) -> None:
+        """Take notice that the broker answers again."""
+        self.recoveries.retry()
+        self.attendance.resume()
+
     def _ended(self, target: Target, name: str) -> None:
         if target == "room":
             self.attendance.close(name)

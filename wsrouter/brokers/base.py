@@ -126,6 +126,12 @@ class Receiver(Protocol):
         that it announces them anew.
         """
 
+    def restored(self) -> None:
+        """Take notice that the server answers again: what failed is tried at once.
+
+        A broker that does not say so is asked again all the same, up to two seconds later.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

@@ -19,6 +19,7 @@ class NodeOf:
         self.id = id
         self.told: list[Any] = []
         self.losses: list[set[tuple[Target, str]]] = []
+        self.restorations = 0
 
     def deliver(self, publication: Publication) -> None:
         self.told.append(publication)
@@ -32,6 +33,9 @@ class NodeOf:
 
     def departed(self, node: str) -> None:
         self.told.append(("departed", node))
+
+    def restored(self) -> None:
+        self.restorations += 1
 
     @property
     def delivered(self) -> list[Publication]:

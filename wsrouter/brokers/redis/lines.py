@@ -5,6 +5,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Any, Final
@@ -59,6 +60,7 @@ class Line(ABC):
         """What stands in the way of its being used, as it was logged."""
         self._broken: asyncio.Future[RedisError] | None = None
         self._wanted: asyncio.Future[None] | None = None
+        self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -76,6 +78,10 @@ class Line(ABC):
         """Give the connection up, and open another one."""
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(RedisError(why) if isinstance(why, str) else why)
+
+    def hurry(self) -> None:
+        """Make the next attempt now, if it is waited for."""
+        self._hurried.set()
 
     @abstractmethod
     async def _greet(self, connection: Connection) -> None:
@@ -141,7 +147,13 @@ class Line(ABC):
             self.tried.set()
             self._changed()
             pause = min(_FIRST_PAUSE * 2 ** min(attempts, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1)
-            await asyncio.sleep(max(pause - lasted, _FIRST_PAUSE / 2))
+            await self._rest(max(pause - lasted, _FIRST_PAUSE / 2))
+
+    async def _rest(self, seconds: float) -> None:
+        self._hurried.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
 
     async def _use(self, connection: Connection) -> None:
         """Read and write until the connection is lost.

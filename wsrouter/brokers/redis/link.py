@@ -63,6 +63,7 @@ class Link(Generic[T]):
         self._misplaced = misplaced
         self._told = False
         self._closed = False
+        self._were_up: set[Publisher | Reader[T]] = set()
 
     def open(self) -> None:
         """Begin to open both."""
@@ -92,6 +93,10 @@ class Link(Generic[T]):
         self.reader.break_off(why)
 
     def _changed(self) -> None:
+        for line, other in ((self.publisher, self.reader), (self.reader, self.publisher)):
+            if line.up and line not in self._were_up:
+                other.hurry()
+        self._were_up = {line for line in (self.publisher, self.reader) if line.up}
         up = self.publisher.up and self.reader.up
         if up and self.publisher.run != self.reader.run:  # one is still at the master of before
             self.publisher.break_off("the reader is at another server")

@@ -103,6 +103,7 @@ class RedisNode:
         )
         self.slots = RedisSlots(id, names, scripts, servers, nodes, self._heart.ask, self._upkeep, times.ttl)
         self._tasks: list[asyncio.Task[None]] = []
+        self._up: frozenset[Link[Subscription]] = frozenset()
 
     def _connect(self, connector: Connector | ClusterConnectors, scripts: Scripts) -> Servers[Subscription]:
         names, timeout = self._names, self._times.timeout
@@ -243,6 +244,9 @@ class RedisNode:
             self.slots.renew()
             self._orders.again()
             self._holes.tell()
+        before, self._up = self._up, frozenset(link for link in self.servers.links if link.up)
+        if self._up - before:
+            self._receiver.restored()
 
     def _beaten(self) -> None:
         self._holes.tell()

@@ -92,6 +92,9 @@ class Peer:
     def departed(self, node: str) -> None:
         self._hear(Departed(node))
 
+    def restored(self) -> None:
+        """Pass it over: a broker need not say so."""
+
     @property
     def delivered(self) -> list[Publication]:
         """All publications that were delivered, oldest first, but for those to the fence."""
