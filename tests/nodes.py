@@ -64,9 +64,9 @@ class ShakyBroker(MemoryBroker):
         """What it was asked that needs the server."""
         self._hub: Receiver | None = None
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         self._hub = receiver
-        await super().start(node, _Reader(self, receiver))
+        await super().start(node, _Reader(self, receiver), grace)
 
     def link(self) -> Link:
         return Link("up" if self.up else "down")

@@ -28,9 +28,9 @@ class NotingBroker(MemoryBroker):
         super().__init__()
         self.asked: list[str] = []
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         self.asked.append("start")
-        await super().start(node, receiver)
+        await super().start(node, receiver, grace)
 
     async def aclose(self) -> None:
         self.asked.append("close")
@@ -177,7 +177,7 @@ async def test_a_hub_of_one_process_needs_no_start() -> None:
 class BrokenBroker(NotingBroker):
     """A broker that can't be reached."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         self.asked.append("start")
         raise OSError("no route to broker")
 

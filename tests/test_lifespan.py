@@ -59,9 +59,9 @@ class CountingBroker(MemoryBroker):
         super().__init__()
         self.events = events
 
-    async def start(self, node: str, receiver: Any) -> None:
+    async def start(self, node: str, receiver: Any, grace: float = 15.0) -> None:
         self.events.append("hub starts")
-        await super().start(node, receiver)
+        await super().start(node, receiver, grace)
 
     async def aclose(self) -> None:
         self.events.append("hub stops")

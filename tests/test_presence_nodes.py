@@ -63,7 +63,7 @@ async def up(*nodes: Node) -> None:
 def on_redis(url: str, prefix: str = "") -> Make:
     """Return what makes brokers on a server."""
     prefix = prefix or token_hex(4)
-    return lambda: RedisBroker(url, prefix=prefix, timeout=0.4, heartbeat=0.1, ttl=TTL, grace=15.0)
+    return lambda: RedisBroker(url, prefix=prefix, timeout=0.4, heartbeat=0.1, ttl=TTL)
 
 
 @pytest.fixture(params=["memory", *executables().items()], ids=["memory", *executables()])
@@ -434,8 +434,8 @@ class HesitantBroker(ShakyBroker):
         self.deaf = False
         """Whether what others say is lost."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
-        await super().start(node, receiver)
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
+        await super().start(node, receiver, grace)
         reader: Any = self._server.receivers[node]
         present = reader.present
 

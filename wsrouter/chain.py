@@ -118,6 +118,10 @@ class Chain:
             self._guards.setdefault(guard.needs.call, []).append(Listing(lister, guard.scopes))
         self.guards: Sequence[Dependency] = [guard for guard, _ in listed]
         self.guard_plan = self.plan_guards({})
+        for guard, lister in listed:
+            for needs in guard.needs.walk():
+                if (notice := getattr(needs.call, "listed_on", None)) is not None:
+                    notice(lister.hub)
 
         self._findauthenticators_in(outside)
         place = f"{table.cls.__qualname__} at {path!r}"

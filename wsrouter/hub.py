@@ -32,7 +32,7 @@ class Hub:
         rooms: mapping of a pattern of room names (``*`` is any text) to its `RoomOptions`; the first that
             matches rules.
         presence_grace: seconds that a member whose connection was dropped stays in presence, for its user to come
-            back, to any process; 15 by default. A broker that has a ``grace`` of its own is given the same.
+            back, to any process; 15 by default. All processes need the same.
 
     Raises:
         ConfigurationError: the broker is none, ``rooms`` has something else in it, or ``presence_grace`` is no number

@@ -45,6 +45,7 @@ class Node:
         self.shared = self.delivery.shared
         self.attendance = Attendance(self.rooms, self.delivery.cork, broker, self.id, RosterOptions(grace=grace))
         self._options = options
+        self._grace = grace
         self._names: dict[Connection, str] = {}
         self._subscriptions = Subscriptions(broker, self._ended)
         self._followers = self._subscriptions.followers
@@ -58,7 +59,7 @@ class Node:
         """Start, if nobody did yet."""
         async with self._lock():
             if not self._started:
-                await self.broker.start(self.id, self)
+                await self.broker.start(self.id, self, self._grace)
                 self._started = True
             self._entered += 1
 
@@ -95,7 +96,7 @@ class Node:
         self.check_started()
         async with self._lock():
             if not self._started:
-                await self.broker.start(self.id, self)
+                await self.broker.start(self.id, self, self._grace)
                 self._started = True
 
     async def publish(self, publication: Publication) -> None:

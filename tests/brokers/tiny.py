@@ -181,7 +181,7 @@ class TinyBroker(Broker):
         """What the server sent meanwhile."""
         self.watching: asyncio.Task[None] | None = None
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         if self.receiver is not None:
             raise ConfigurationError("TinyBroker.start(): it has a receiver already")
         self.node, self.receiver = node, receiver

@@ -38,5 +38,5 @@ class Settings(BaseModel):
 
     def hub(self) -> Hub:
         """Return a hub with these options."""
-        broker = RedisBroker(self.url, ttl=self.ttl, heartbeat=self.heartbeat, grace=self.presence_grace)
+        broker = RedisBroker(self.url, ttl=self.ttl, heartbeat=self.heartbeat)
         return Hub(broker, rooms=ROOMS, presence_grace=self.presence_grace)

@@ -189,12 +189,14 @@ class Broker(ABC):
     """Whether it serves this process alone, so that it may be started on first use."""
 
     @abstractmethod
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         """Begin to tell ``receiver`` what comes.
 
         Args:
             node: id of this node, which no other has or had: letters, digits, ``-`` and ``_``, at most 32.
             receiver: who is told. Its methods are called on the event loop of this call.
+            grace: seconds that an entry stays at least after its connection was dropped, unless it is withdrawn. Then
+                it may be forgotten.
 
         Raises:
             ConfigurationError: it can't serve a second receiver.

@@ -21,19 +21,18 @@ class MemoryBroker(Broker):
     Args:
         beside: another one, of another hub in this process: the two are nodes that share rooms, users, history,
             presence and slots, as two processes on one server do. For tests.
-        grace: seconds that the entry of a dropped device stays for its user to come back.
     """
 
     local = True
 
-    def __init__(self, *, beside: "MemoryBroker | None" = None, grace: float = 15.0) -> None:
-        self._server: _Server = _Server(grace) if beside is None else beside._server
+    def __init__(self, *, beside: "MemoryBroker | None" = None) -> None:
+        self._server: _Server = _Server() if beside is None else beside._server
         self._receiver: Receiver | None = None
         self._alone: tuple[Receiver, ...] = ()
         self._node = ""
         self._started_at = 0.0
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         if self._receiver is not None and self._receiver is not receiver:
             raise ConfigurationError(
                 f"{type(self).__name__} serves one hub: give the second one MemoryBroker(beside=...), or use one hub"
@@ -41,6 +40,7 @@ class MemoryBroker(Broker):
         self._node, self._receiver, self._alone = node, receiver, (receiver,)
         self._started_at = monotonic()
         self._server.receivers[node] = receiver
+        self._server.grace = grace
 
     async def aclose(self) -> None:
         if self._receiver is not None:
@@ -121,9 +121,10 @@ class MemoryBroker(Broker):
 class _Server:
     """What brokers share that are nodes of one process: what they would ask a server for."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self) -> None:
         self.receivers: dict[str, Receiver] = {}
         """By node."""
+        self.grace = 0.0
         users: dict[str, tuple[Receiver, ...]] = {}
         self.subscribers: Mapping[str, dict[str, tuple[Receiver, ...]]] = {
             "room": {},
@@ -133,7 +134,6 @@ class _Server:
         self.streams: Streams[Publication] = Streams()
         self.slots: dict[str, dict[str, str]] = {}
         """Node by holder, by name; who has held one for longest comes first."""
-        self._grace = grace
         self._entries: dict[str, dict[str, tuple[Entry, float]]] = {}
         """Entries by ref, each with the time of its last change, by room."""
         self._disconnects: deque[tuple[float, Publication]] = deque()
@@ -195,7 +195,7 @@ class _Server:
     def entries_of(self, room: str) -> Mapping[str, Entry]:
         """Return the entries of a room that are valid, by ref; those that are void are forgotten."""
         known, now = self._entries.get(room, {}), monotonic()
-        for ref in [ref for ref, (entry, at) in known.items() if entry.dropped and at + self._grace <= now]:
+        for ref in [ref for ref, (entry, at) in known.items() if entry.dropped and at + self.grace <= now]:
             del known[ref]
         return {ref: entry for ref, (entry, _) in known.items()}
 

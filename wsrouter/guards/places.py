@@ -87,7 +87,8 @@ class ConnectionLimit:
 
     Raises:
         ConfigurationError: no limit, one below 1, another ``on_full``, or what does not go with ``everywhere``; at
-            application start for ``per_user`` before the authenticator of the same handler.
+            application start for ``per_user`` before the authenticator of the same handler, and for two of one ``name``
+            on a hub.
     """
 
     reads_user: ClassVar[Literal[False]] = False
@@ -136,6 +137,15 @@ class ConnectionLimit:
     def needs_user(self) -> bool:
         """Whether it has to stand after the authenticator; checked at application start."""
         return self._per_user is not None
+
+    def listed_on(self, hub: Hub) -> None:
+        """Take notice at application start of a hub whose connections it limits.
+
+        Raises:
+            ConfigurationError: with ``everywhere``: another limit of its name counts there.
+        """
+        if self._slots is not None:
+            self._slots.claim(hub)
 
     def stats(self) -> ConnectionLimitStats:
         """Counts of this process."""

@@ -31,6 +31,18 @@ class Slots:
         self._replaces = replaces
         self._held: dict[Connection, list[str]] = {}
 
+    def claim(self, hub: Hub) -> None:
+        """Count on a hub from now on.
+
+        Raises:
+            ConfigurationError: another limit of this name counts there.
+        """
+        if _limits.setdefault(hub, {}).setdefault(self._name, self) is not self:
+            raise ConfigurationError(
+                f"two ConnectionLimit(everywhere=True) on one hub would count together; give each a name= of its own"
+                f" besides {self._name!r}"
+            )
+
     async def take(self, hub: Hub, connection: Connection, kind: str, of: Hashable, most: int) -> Slot:
         """Take a slot for a connection; who had to go for it is closed, on whatever node.
 
@@ -43,13 +55,9 @@ class Slots:
 
         Raises:
             BrokerError: it is not known whether there was one, or who had to go does not know it.
-            ConfigurationError: another limit of this name counts on the hub.
+            ConfigurationError: see `claim`.
         """
-        if _limits.setdefault(hub, {}).setdefault(self._name, self) is not self:
-            raise ConfigurationError(
-                f"two ConnectionLimit(everywhere=True) on one hub would count together; give each a name= of its own"
-                f" besides {self._name!r}"
-            )
+        self.claim(hub)
         await hub.node.start()
         # No two limits, users or addresses give the same text, whatever is in them.
         name = json.dumps([self._name, kind, of if isinstance(of, str | None) else str(of)])

@@ -32,8 +32,8 @@ class ClosesOnce(TinyBroker):
 class LeavesTask(TinyBroker):
     """A task goes on when the broker is closed."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
-        await super().start(node, receiver)
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
+        await super().start(node, receiver, grace)
         self.forgotten = asyncio.create_task(asyncio.sleep(1.0))
 
 
@@ -64,20 +64,20 @@ class Remembers(TinyBroker):
 class Forgets(TinyBroker):
     """Who starts it last is its receiver."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         watching, self.watching, self.receiver = self.watching, None, None
         if watching is not None:
             watching.cancel()
-        await super().start(node, receiver)
+        await super().start(node, receiver, grace)
 
 
 @caught_by("test_start_does_not_need_the_server", r"start\(\) did not end within its deadline")
 class WaitsToStart(TinyBroker):
     """`start` waits for the server."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         await self.until_up()
-        await super().start(node, receiver)
+        await super().start(node, receiver, grace)
 
 
 @caught_by("test_start_does_not_need_the_server", r"node 1 waited .* for link\(\).state to be 'up'")
@@ -311,8 +311,8 @@ class AlwaysUp(TinyBroker):
 class SinceStart(TinyBroker):
     """It is told how long the broker runs."""
 
-    async def start(self, node: str, receiver: Receiver) -> None:
-        await super().start(node, receiver)
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
+        await super().start(node, receiver, grace)
         self.started = monotonic()
 
     def link(self) -> Link:

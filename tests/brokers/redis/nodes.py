@@ -71,10 +71,10 @@ class Open(Protocol):
 
 
 @asynccontextmanager
-async def open_node(url: str, **options: Any) -> AsyncGenerator[NodeOf]:
+async def open_node(url: str, *, grace: float = 15.0, **options: Any) -> AsyncGenerator[NodeOf]:
     """Open a node on a server, with options of `RedisBroker`."""
     node = NodeOf(RedisBroker(url, **options), f"node-{next(_numbers)}")
-    await node.broker.start(node.id, node)
+    await node.broker.start(node.id, node, grace)
     try:
         yield node
     finally:

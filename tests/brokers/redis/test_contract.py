@@ -39,7 +39,7 @@ class RedisContract(BrokerContract):
 
     def broker(self, proxy: Proxy) -> RedisBroker:
         """Return the broker of one node."""
-        return RedisBroker(proxy.url, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL, grace=1.0)
+        return RedisBroker(proxy.url, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL)
 
     async def cleanup(self) -> None:
         await self.opened.aclose()
@@ -81,7 +81,7 @@ class TestRedisBrokerOnACluster(RedisContract):
     def broker(self, proxy: Proxy) -> RedisBroker:
         # The cluster tells its own address, which is not that of the proxy.
         client = Client(host="127.0.0.1", port=proxy.port, address_remap=lambda _: ("127.0.0.1", proxy.port))
-        return RedisBroker(client=client, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL, grace=1.0)
+        return RedisBroker(client=client, prefix=self.prefix, timeout=self.deadline, heartbeat=0.3, ttl=TTL)
 
     async def forge(self, target: Target, name: str, payload: bytes) -> None:
         self.server.ask("SPUBLISH", Names(self.prefix, 0).channel(target, name), payload)

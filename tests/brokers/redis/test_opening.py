@@ -45,7 +45,6 @@ def test_arguments_are_checked() -> None:
         ({"url": "redis://h", "prefix": "a b"}, "blanks"),
         ({"url": "redis://h", "timeout": 0}, "above zero"),
         ({"url": "redis://h", "heartbeat": float("nan")}, "above zero"),
-        ({"url": "redis://h", "grace": float("inf")}, "above zero"),
         ({"url": "redis://h", "ttl": 5.0}, "three heartbeats"),
         ({"client": BlockingRedis()}, "redis.asyncio"),
     ):

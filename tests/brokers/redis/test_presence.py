@@ -10,7 +10,7 @@ from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter.brokers.base import Entry
 
-TIMES = {"ttl": 0.9, "heartbeat": 0.1, "timeout": 0.4, "grace": 0.5}
+TIMES = {"ttl": 0.9, "heartbeat": 0.1, "timeout": 0.4}
 
 
 def entry(node: NodeOf, ref: str, user: str = "u", meta: bytes = b"{}", *, dropped: bool = False) -> Entry:
@@ -70,7 +70,7 @@ async def test_a_node_that_is_gone_leaves_nobody(redis_server: RedisServer, open
 
 async def test_a_dropped_entry_goes_after_its_grace(redis_server: RedisServer, opened: Open) -> None:
     """Whoever asks later does not find it, though nobody withdrew it and its node lives."""
-    node = await opened(redis_server, **TIMES)
+    node = await opened(redis_server, **TIMES, grace=0.5)
     await node.broker.announce("grace", [entry(node, "r", dropped=True)])
     assert len(await node.broker.entries("grace")) == 1
     clock = asyncio.get_running_loop().time
@@ -95,7 +95,7 @@ async def test_who_closes_takes_its_entries_along(redis_server: RedisServer, ope
 
 async def test_keys_of_presence_go_by_themselves(redis_server: RedisServer, opened: Open) -> None:
     """All that is kept has an expiry, which is renewed while a node has a use for it."""
-    node = await opened(redis_server, ttl=0.4, heartbeat=0.1, prefix="expiry:")
+    node = await opened(redis_server, ttl=0.4, heartbeat=0.1, grace=0.5, prefix="expiry:")
     await node.broker.announce("kept", [entry(node, "r")])
     clock = asyncio.get_running_loop().time
     until = clock() + 1.6
@@ -104,6 +104,15 @@ async def test_keys_of_presence_go_by_themselves(redis_server: RedisServer, open
     keys = redis_server.ask("KEYS", "expiry:*")
     assert len(keys) == 2
     assert all(0 < redis_server.ask("PTTL", key) <= 1200 for key in keys)
+
+
+async def test_who_may_come_back_outlives_the_last_node(redis_server: RedisServer, opened: Open) -> None:
+    """A grace of many times the ttl: what is dropped is kept for all of it, also when no node is left."""
+    node = await opened(redis_server, ttl=0.4, heartbeat=0.1, grace=90.0, prefix="outlives:")
+    await node.broker.announce("kept", [entry(node, "r", dropped=True)])
+    await node.broker.aclose()
+    [key] = [key for key in redis_server.ask("KEYS", "outlives:*") if redis_server.ask("TYPE", key) == b"hash"]
+    assert 60_000 < redis_server.ask("PTTL", key) <= 90_400
 
 
 async def test_a_redis_that_is_emptied_is_told_again(own_server: RedisServer, opened: Open) -> None:

@@ -34,7 +34,6 @@ class RedisBroker(Broker):
         ttl: seconds after which a process that is not heard of is gone, with its entries and slots; at least three
             heartbeats.
         heartbeat: seconds between two heartbeats.
-        grace: seconds that an entry whose connection was dropped stays.
 
     Raises:
         ConfigurationError: an address that redis-py does not take, or another argument that is not as described.
@@ -49,28 +48,27 @@ class RedisBroker(Broker):
         timeout: float = 2.0,
         ttl: float = 60.0,
         heartbeat: float = 2.0,
-        grace: float = 15.0,
     ) -> None:
         if (url is None) is (client is None):
             raise ConfigurationError("RedisBroker(): expected either an address, or client=")
         if not isinstance(cast(object, client), Redis | RedisCluster | None):
             raise ConfigurationError(f"RedisBroker(client={type(client).__name__}): expected one of redis.asyncio")
-        for name, value in (("timeout", timeout), ("heartbeat", heartbeat), ("grace", grace)):
+        for name, value in (("timeout", timeout), ("heartbeat", heartbeat)):
             if not 0 < value < inf:
                 raise ConfigurationError(f"RedisBroker({name}={value!r}): expected seconds above zero")
         if not 3 * heartbeat <= ttl < inf:
             raise ConfigurationError(f"RedisBroker(ttl={ttl!r}): expected at least three heartbeats ({heartbeat!r} s)")
         self._connector = _connector(url, client, timeout)
         self._names = Names(prefix, self._connector.database)
-        self._times = Times(timeout, ttl, heartbeat, grace)
+        self._times = Times(timeout, ttl, heartbeat)
         self._node: RedisNode | None = None
 
-    async def start(self, node: str, receiver: Receiver) -> None:
+    async def start(self, node: str, receiver: Receiver, grace: float = 15.0) -> None:
         if self._node is not None:
             raise ConfigurationError("this RedisBroker serves another hub already: every hub needs one of its own")
         if not _NODE.fullmatch(node):
             raise ConfigurationError(f"start(node={node!r}): expected at most 32 letters, digits, '-' and '_'")
-        self._node = RedisNode(node, receiver, self._connector, self._names, self._times)
+        self._node = RedisNode(node, receiver, self._connector, self._names, self._times, grace)
         await self._node.open()
 
     async def aclose(self) -> None:

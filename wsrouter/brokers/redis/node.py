@@ -37,7 +37,6 @@ class Times:
     timeout: float
     ttl: float
     heartbeat: float
-    grace: float
 
 
 class RedisNode:
@@ -49,10 +48,17 @@ class RedisNode:
         connector: opens connections.
         names: of keys and channels.
         times: deadlines and the like.
+        grace: seconds that an entry stays after its connection was dropped.
     """
 
     def __init__(
-        self, id: str, receiver: Receiver, connector: Connector | ClusterConnectors, names: Names, times: Times
+        self,
+        id: str,
+        receiver: Receiver,
+        connector: Connector | ClusterConnectors,
+        names: Names,
+        times: Times,
+        grace: float,
     ) -> None:
         self._id = id
         self._names = names
@@ -99,7 +105,7 @@ class RedisNode:
             self._heart.ask,
             self._upkeep,
             ttl=times.ttl,
-            grace=times.grace,
+            grace=grace,
         )
         self.slots = RedisSlots(id, names, scripts, servers, nodes, self._heart.ask, self._upkeep, times.ttl)
         self._tasks: list[asyncio.Task[None]] = []

@@ -74,7 +74,7 @@ class RedisPresence:
         self._ask_for_nodes = ask_for_nodes
         self._upkeep = upkeep
         self._ttl = ttl
-        self._life = ceil(ttl * 1000 * _LIFE)
+        self._life = ceil(max(ttl * _LIFE, ttl + grace) * 1000)
         self._grace = grace
         self._own: dict[str, dict[str, bool]] = {}
 

@@ -13,6 +13,9 @@ from wsrouter.history import History
 
 T = TypeVar("T")
 
+GRACE: Final = 1.0
+"""Seconds that dropped entries stay."""
+
 FENCE: Final = "the fence"
 """A room that every peer subscribes to, for what is published after that of which it is asked whether it came."""
 
@@ -71,7 +74,7 @@ class Peer:
     async def start(self) -> None:
         """Start the broker, as a node that never was before."""
         self.id = self._new_id()
-        await self.broker.start(self.id, self)
+        await self.broker.start(self.id, self, GRACE)
 
     async def subscribe(self, name: str, target: Target = "room", history: History | None = None) -> None:
         await self.broker.subscribe(target, name, history)
