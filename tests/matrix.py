@@ -83,8 +83,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS)
     parser.add_argument("--ws", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
+    parser.add_argument("--set-up", action="store_true", help="make the environments, and run nothing")
     options, arguments = parser.parse_known_args()
     ENVIRONMENTS.mkdir(exist_ok=True)
+    if options.set_up:
+        for versions in options.versions:
+            set_up(versions)
+        return 0
     table: list[str] = []
     failed = False
     count = len(options.versions) * len(options.ws)

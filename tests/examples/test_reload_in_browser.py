@@ -64,12 +64,17 @@ def place() -> Iterator[Place]:
         yield Place(port, closes)
 
 
-def diffs(watcher: ClientConnection, seconds: float) -> list[Any]:
-    """Return what is told of others until nothing has come for so many seconds."""
+def diffs(watcher: ClientConnection, *, some: bool) -> list[Any]:
+    """Return what is told of others until nothing has come for half a second.
+
+    Args:
+        watcher: who is told.
+        some: whether something is waited for.
+    """
     told: list[Any] = []
     try:
         while True:
-            data = json.loads(watcher.recv(timeout=seconds))["data"]
+            data = json.loads(watcher.recv(timeout=15 if some and not told else 0.5))["data"]
             told += [(change, user) for change in ("join", "leave") for user in data.get(change, ()) if user == "bob"]
     except TimeoutError:
         return told
@@ -86,12 +91,12 @@ def test_a_reload_is_no_leave_and_join(browser: Browser, place: Place) -> None:
     with connect_sync(f"ws://127.0.0.1:{place.port}/desk?name=watcher", proxy=None) as watcher:
         page.goto(f"http://127.0.0.1:{place.port}/")
         settled(page)
-        assert diffs(watcher, 0.5) == [("join", "bob")]
+        assert diffs(watcher, some=True) == [("join", "bob")]
         for _ in range(2):
             page.reload()
             expect(page.locator("output")).to_have_text("$presence")  # it is on the list that it gets
-        assert diffs(watcher, 0.5) == []
+        assert diffs(watcher, some=False) == []
         assert [(close.code, close.by) for close in place.closes] == [(1001, "client")] * 2
         page.evaluate("socket.close(1000)")
-        assert diffs(watcher, 0.5) == [("leave", "bob")]
+        assert diffs(watcher, some=True) == [("leave", "bob")]
     page.close()
