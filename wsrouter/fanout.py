@@ -211,8 +211,7 @@ class Cork:
                 elif straight is not None and connection.codec is codec and data:
                     straight(data)
                 else:
-                    connection.cork.append(run)
-                    writers += connection.flush()
+                    writers += connection.take(run)
                 looks -= 1
                 if not looks:
                     if perf_counter() > until or writers >= SLICE_WRITERS:

@@ -98,19 +98,27 @@ class PortableConnection(Connection):
             self._enqueue_cork()
             return False
         self.cork = []
+        for run in runs:
+            run.open = False
+        if self._bare:
+            self._begin(*runs)
+            return False
         try:
             for run in runs:
-                run.open = False
                 run.events(self.codec)
         except Exception as exc:
             self.unwritable(exc)
             return False
-        if self._bare:
-            self._begin(runs)
-            return False
         self._handed_over = runs
         self._wake()
         return True
+
+    def take(self, run: Run) -> bool:
+        waits = self.cork or self._writing or self._outbox or self._handed_over
+        if waits or not self._bare or self.closed is not None:
+            return super().take(run)
+        self._begin(run)
+        return False
 
     async def flushed(self) -> None:
         if self._writer is not None and self._writer is not asyncio.current_task():
@@ -141,10 +149,17 @@ class PortableConnection(Connection):
         super()._discard()
         self._handed_over = ()
 
-    def _begin(self, runs: Sequence[Run]) -> None:
+    def _begin(self, *runs: Run) -> None:
         """Send publications, as long as the server takes them at once."""
-        for number, run in enumerate(runs):
-            for place, (event, _) in enumerate(run.events(self.codec)):
+        for number, run in enumerate(runs, 1):
+            try:
+                events = run.events(self.codec)
+            except Exception as exc:
+                self.unwritable(exc)
+                return
+            place = 0
+            for event, _ in events:
+                place += 1
                 sending = self._send(event)
                 try:
                     yielded = sending.send(None)
@@ -155,8 +170,8 @@ class PortableConnection(Connection):
                     return
                 self._begun = sending, yielded
                 self._writing = True
-                self._enqueue(run, place + 1)
-                for later in runs[number + 1 :]:
+                self._enqueue(run, place)
+                for later in runs[number:]:
                     self._enqueue(later)
                 self._wake()
                 return

@@ -113,6 +113,11 @@ class Writer(ABC):
     def flush(self) -> bool:
         """Send on what is corked, and return whether a task does the rest; never waits, never raises."""
 
+    def take(self, run: Run) -> bool:
+        """Send on a run that has ended, as `flush` does, behind what is corked."""
+        self.cork.append(run)
+        return self.flush()
+
     def start_close(self, code: int, reason: str, *, discard: bool = False) -> None:
         """Queue the close frame; nothing is sent after it. The first close counts, later ones do nothing."""
         if not is_close_code(code):
