@@ -13,6 +13,7 @@ from wsrouter.annotations import unfolded
 from wsrouter.auth.logs import redact_frames
 from wsrouter.checks import authenticators_in, below, check_guards, check_repeated, check_subprotocols
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
+from wsrouter.connection import message_encoder
 from wsrouter.errors import ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.identity import Authenticator
@@ -151,6 +152,7 @@ class Chain:
         self.on_connect = self._bind(table.on_connect, owner) if table.on_connect else None
         self.on_message = self._bind(table.on_message, owner) if table.on_message else None
         self.on_disconnect = self._bind(table.on_disconnect, owner) if table.on_disconnect else None
+        self._encoders = {codec: message_encoder(codec) for codec in self.codecs}
         self._decoders: Mapping[Codec, Callable[[Frame], Decoded]] = {
             codec: codec.decoder(table.schema) for codec in self.codecs
         }
@@ -208,6 +210,10 @@ class Chain:
 
     def decoder(self, codec: Codec) -> Callable[[Frame], Decoded]:
         return self._decoders[codec]
+
+    def encoder(self, codec: Codec) -> Callable[[Any], Frame]:
+        """Return what makes the frame of what a handler sends."""
+        return self.table.encode_raw if self.table.raw else self._encoders[codec]
 
     def exception_handler(self, exc: Exception) -> Injected | None:
         """Return the handler of the nearest class of an exception; of one class the innermost router's."""

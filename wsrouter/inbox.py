@@ -21,6 +21,16 @@ class Sized(Protocol):
     size: int
 
 
+class Owner(Protocol):
+    """Whom an inbox tells what it can't do."""
+
+    def overflowed(self) -> None:
+        """Take notice that the inbox was full for ``Limits.inbox_full`` seconds."""
+
+    def unreadable(self, exc: Exception) -> None:
+        """Take notice that ``receive`` raised."""
+
+
 ItemT = TypeVar("ItemT", bound=Sized)
 
 
@@ -35,18 +45,16 @@ class Inbox(Generic[ItemT]):
         receive: the ASGI ``receive``.
         read: makes an item of an event; ``None`` where there is nothing to handle.
         limits: bounds of what waits.
-        overflow: called when the inbox was full for ``Limits.inbox_full`` seconds.
-        failed: called when ``receive`` raised.
+        owner: is told when it is full for too long, and when ``receive`` raised.
     """
 
     __slots__ = (
         "_bytes",
-        "_failed",
         "_gave_up",
         "_items",
         "_limits",
         "_listening",
-        "_overflow",
+        "_owner",
         "_read",
         "_reader",
         "_receive",
@@ -64,15 +72,12 @@ class Inbox(Generic[ItemT]):
         receive: Receive,
         read: Callable[[Event], ItemT | None],
         limits: Limits,
-        *,
-        overflow: Callable[[], object],
-        failed: Callable[[Exception], object],
+        owner: Owner,
     ) -> None:
         self._receive: Receive = receive
         self._read = read
         self._limits = limits
-        self._overflow = overflow
-        self._failed = failed
+        self._owner = owner
         self.ended = False
         """Whether nothing more will come."""
         self._items: deque[ItemT] | None = None
@@ -176,8 +181,8 @@ class Inbox(Generic[ItemT]):
                 raise cancelled
 
     def forget(self) -> None:
-        """Let go of the callbacks, when all is over."""
-        del self._read, self._overflow, self._failed
+        """Let go of what refers back to it, when all is over."""
+        del self._read, self._owner
 
     def _taken(self, item: ItemT) -> None:
         self._bytes -= item.size
@@ -186,7 +191,7 @@ class Inbox(Generic[ItemT]):
 
     def _not_heard(self, exc: BaseException) -> None:
         if isinstance(exc, Exception):
-            self._failed(exc)
+            self._owner.unreadable(exc)
             self.ended = True
         elif self._gave_up:
             self._task.uncancel()
@@ -222,7 +227,7 @@ class Inbox(Generic[ItemT]):
                     return
                 await self._until_room()
         except Exception as exc:
-            self._failed(exc)
+            self._owner.unreadable(exc)
             self.ended = True
         finally:
             self._reader = None
@@ -238,7 +243,7 @@ class Inbox(Generic[ItemT]):
                 async with asyncio.timeout(limits.inbox_full):
                     await self._room
             except TimeoutError:
-                self._overflow()
+                self._owner.overflowed()
                 return
             finally:
                 self._room = None

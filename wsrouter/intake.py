@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 from starlette.types import Message as Event
@@ -22,28 +22,36 @@ MAX_READ_FOR_ID: Final = 4096
 """Bytes of a frame that is read only to answer it with its id."""
 
 
+class Owner(Protocol):
+    """Whom an intake tells what a client asks of the session as a whole."""
+
+    def left(self, close: CloseInfo) -> None:
+        """Take notice that the client has left."""
+
+    def cancel(self, call: Call) -> None:
+        """Cancel the call that a ``$cancel`` names."""
+
+
 class Intake:
     """Reads the events of one connection.
 
     Args:
         chain: the handler in its chain of routers.
         connection: the connection; it is closed where a frame breaks a rule.
-        left: called when the client has left.
-        cancel: called with the call that a ``$cancel`` names.
+        owner: is told when the client leaves, and what it cancels.
         renew: called with the call that an ``$auth`` is, ``None`` where nobody authenticates.
     """
 
     __slots__ = (
         "_calls",
-        "_cancel",
         "_chain",
         "_connection",
         "_decode",
-        "_left",
         "_limit",
         "_meter",
         "_methods",
         "_odd",
+        "_owner",
         "_renew",
     )
 
@@ -51,16 +59,14 @@ class Intake:
         self,
         chain: Chain,
         connection: Connection,
+        owner: Owner,
         *,
-        left: Callable[[CloseInfo], object],
-        cancel: Callable[[Call], object],
         renew: Callable[[Call], object] | None = None,
     ) -> None:
         self._chain = chain
         self._connection = connection
         self._decode = chain.decoder(connection.codec)
-        self._left = left
-        self._cancel = cancel
+        self._owner = owner
         self._renew = renew
         self._limit = chain.limits.message_size
         self._meter = Meter(connection, chain.frame_limits) if chain.frame_limits else None
@@ -71,7 +77,7 @@ class Intake:
     def read(self, event: Event) -> Call | None:
         """Return the message in an event, ``None`` where it was a control frame, a breach or the end."""
         if event["type"] != "websocket.receive":
-            self._left(close_of(event))
+            self._owner.left(close_of(event))
             return None
         closed = self._connection.closed
         if closed is not None and (closed.by == "server" or self._chain.table.cls.cancel_on_disconnect):
@@ -183,7 +189,7 @@ class Intake:
     def _find(self, id: Id | None) -> None:
         call = None if id is None or self._calls is None else self._calls.get(id)
         if call is not None:
-            self._cancel(call)
+            self._owner.cancel(call)
 
 
 def close_of(event: Event) -> CloseInfo:

@@ -29,7 +29,7 @@ from wsrouter.options import (
     listed,
     sorted_middleware,
 )
-from wsrouter.session import Session
+from wsrouter.session import serve
 from wsrouter.table import HandlerTable
 from wsrouter.tasks import apart
 
@@ -237,15 +237,11 @@ def _endpoint(table: HandlerTable) -> Callable[[WebSocket], Any]:
                 " ran; remove its accept()"
             )
         await websocket.receive()  # websocket.connect
-        await apart(_serve(chain, websocket))
+        await apart(serve(chain, websocket))
 
     endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
     setattr(endpoint, _TABLE, table)
     return endpoint
-
-
-async def _serve(chain: Chain, websocket: WebSocket) -> None:
-    await Session(chain, websocket).run()  # made here, since it belongs to the task that it is made in
 
 
 _chains: "dict[int, tuple[weakref.ref[Any], Chain]]" = {}

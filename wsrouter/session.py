@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 from wsrouter._fastapi import raw_channels
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
-from wsrouter.connection import Connection, message_encoder
+from wsrouter.connection import Connection
 from wsrouter.credentials import Credentials
 from wsrouter.direct import DirectConnection
 from wsrouter.dispatch import Dispatcher
@@ -30,15 +30,33 @@ from wsrouter.writer import LOST
 logger = logging.getLogger("wsrouter")
 
 
-class Session:
-    """Serves one connection, from the first guard to the last release.
+async def serve(chain: Chain, websocket: WebSocket) -> None:
+    """Serve one connection, from the first guard to the last release, in the current task.
 
     Args:
         chain: the handler in its chain of routers.
-        websocket: what FastAPI gave to the endpoint; its ``receive`` was not called yet.
+        websocket: what FastAPI gave to the endpoint, its ``websocket.connect`` received.
+    """
+    session = Session(chain, websocket)
+    try:
+        if await session.admit():
+            await session.run()
+    finally:
+        await session.release()
+
+
+class Session:
+    """What there is while one connection is served; it belongs to the task that makes it.
+
+    There may be very many, so its parts call it, and not callbacks that would be made for each.
+
+    Args:
+        chain: the handler in its chain of routers.
+        websocket: what FastAPI gave to the endpoint.
     """
 
     __slots__ = (
+        "_admitted",
         "_chain",
         "_connection",
         "_credentials",
@@ -62,7 +80,7 @@ class Session:
             websocket.scope,
             send,
             codec=codec,
-            encode=chain.table.encode_raw if chain.table.raw else message_encoder(codec),
+            encode=chain.encoder(codec),
             limits=chain.limits,
             raw=chain.table.raw,
             subprotocol=subprotocol,
@@ -75,35 +93,28 @@ class Session:
         self._intake = Intake(
             chain,
             self._connection,
-            left=self._left,
-            cancel=self._cancel,
+            self,
             renew=None if self._credentials is None else self._credentials.renew,
         )
-        self._inbox: Inbox[Call] = Inbox(
-            receive,
-            self._intake.read,
-            chain.limits,
-            overflow=lambda: self._connection.start_close(4529, "messages come faster than they are handled"),
-            failed=self._unreadable,
-        )
+        self._inbox: Inbox[Call] = Inbox(receive, self._intake.read, chain.limits, self)
         self._work = Work(chain, self._connection, self._inbox, self._intake.done)
         self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send, self._inbox.suspended)
+        self._admitted: Admitted | None = None
         self._drain: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
-    async def run(self) -> None:
-        """Serve the connection to its end."""
-        assert self._handshake is not None, "a session runs once"
-        try:
-            admitted = await self._handshake.run()
-            self._handshake = None
-            if admitted is not None:
-                await self._serve(admitted)
-        finally:
-            await self._release()
+    async def admit(self) -> bool:
+        """Return whether the connection is let in."""
+        assert self._handshake is not None, "there is one handshake"
+        self._admitted = await self._handshake.run()
+        self._handshake = None
+        return self._admitted is not None
 
-    async def _serve(self, admitted: Admitted) -> None:
+    async def run(self) -> None:
+        """Serve a connection that was let in until it is closed."""
         chain, connection = self._chain, self._connection
+        admitted, self._admitted = self._admitted, None
+        assert admitted is not None, "it was let in"
         work, dispatcher = self._work, Dispatcher(chain, connection, self._scope, admitted.handler)
         cancelled: BaseException | None = None
         began = False
@@ -114,7 +125,9 @@ class Session:
                 self._credentials = Credentials(chain, connection, self._scope, self._done)
             if self._credentials is not None:
                 self._credentials.begin()
-            if await work.connect(dispatcher, admitted):
+            connected = await work.connect(dispatcher, admitted)
+            del admitted
+            if connected:
                 await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
             if connection.closed is None:
                 connection.start_close(1000, "")
@@ -161,10 +174,11 @@ class Session:
     def _done(self, call: Call) -> None:
         self._intake.done(call)
 
-    def _cancel(self, call: Call) -> None:
+    def cancel(self, call: Call) -> None:
+        """Do what ``$cancel`` asks for."""
         self._work.cancel(call)
 
-    def _left(self, close: CloseInfo) -> None:
+    def left(self, close: CloseInfo) -> None:
         """Note that the client has left: what it sent before is still handled, for a while."""
         if not self._inbox.ended:
             self._connection.lost(close)
@@ -204,7 +218,12 @@ class Session:
             self._inbox.give_up()
         self._drain = asyncio.get_running_loop().call_later(self._chain.limits.on_disconnect, self._work.abandon)
 
-    def _unreadable(self, exc: Exception) -> None:
+    def overflowed(self) -> None:
+        """Close a connection whose client does not wait for its messages to be handled."""
+        self._connection.start_close(4529, "messages come faster than they are handled")
+
+    def unreadable(self, exc: Exception) -> None:
+        """Take the client for gone, since the server could not say what comes from it."""
         if self._inbox.ended:
             return
         logger.error("%r: receiving failed", self._connection, exc_info=exc)
@@ -226,7 +245,8 @@ class Session:
         if cancelled is not None:
             raise cancelled
 
-    async def _release(self) -> None:
+    async def release(self) -> None:
+        """Let go of all that the connection held."""
         self._inbox.end()  # whatever the server still says, nothing begins any more
         cancelled = await self._leave_hub()
         ends = [self._inbox.aclose, self._connection.aclose]

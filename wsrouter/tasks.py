@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import copy_context
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -91,9 +92,10 @@ async def apart(coro: Coroutine[Any, Any, T]) -> T:
     more, each with memory of its own, and a connection pays for them with every message. Here they wait once.
     """
     loop = asyncio.get_running_loop()
-    task = loop.create_task(coro, name="wsrouter session")
+    context = copy_context()
+    task = loop.create_task(coro, name="wsrouter session", context=context)
     ended = loop.create_future()
-    task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    task.add_done_callback(functools.partial(_wake, ended), context=context)
     try:
         await ended
     except asyncio.CancelledError:
@@ -103,6 +105,11 @@ async def apart(coro: Coroutine[Any, Any, T]) -> T:
             raise failure from None
         raise
     return task.result()
+
+
+def _wake(waiter: "asyncio.Future[None]", _: object) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def in_thread(
