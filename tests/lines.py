@@ -6,7 +6,8 @@ from typing import Final, TypeAlias
 from starlette.types import Message as Event
 
 from tests.sockets import Socket, direct, frames_of, portable
-from wsrouter import Connection, Limits
+from wsrouter import Limits
+from wsrouter.connection import ServerConnection
 
 
 class DirectSocket:
@@ -14,7 +15,7 @@ class DirectSocket:
 
     def __init__(self, user: str, limits: Limits) -> None:
         self.socket = Socket(capacity=400)
-        self.connection: Connection = direct(self.socket, self._accept, limits=limits, user=user or None)
+        self.connection: ServerConnection = direct(self.socket, self._accept, limits=limits, user=user or None)
         self._read = 0
 
     async def _accept(self, event: Event) -> None:
@@ -40,7 +41,7 @@ class PortableSocket:
     """A client at the end of an ASGI server that holds its sender back."""
 
     def __init__(self, user: str, limits: Limits) -> None:
-        self.connection: Connection = portable(self.send, limits=limits, user=user or None)
+        self.connection: ServerConnection = portable(self.send, limits=limits, user=user or None)
         self._texts: list[str] = []
         self._reads = asyncio.Event()
         self._reads.set()

@@ -15,9 +15,9 @@ from websockets.frames import Frame as WireFrame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from wsrouter import Connection, Hub, Limits
+from wsrouter import Hub, Limits
 from wsrouter.codecs import Codec, Frame, JSONCodec
-from wsrouter.connection import message_encoder
+from wsrouter.connection import ServerConnection, message_encoder
 from wsrouter.direct import DirectConnection
 from wsrouter.portable import PortableConnection
 from wsrouter.transports import DirectTransport, framed
@@ -126,7 +126,7 @@ def frames_of(data: bytes, *, deflates: bool = False) -> list[WireFrame]:
 class Member:
     """A connection on a socket."""
 
-    connection: Connection
+    connection: ServerConnection
     socket: Socket
 
 
@@ -206,7 +206,7 @@ def portable(
 
 
 @asynccontextmanager
-async def gone(*connections: Connection, hub: Hub | None = None) -> AsyncGenerator[None]:
+async def gone(*connections: ServerConnection, hub: Hub | None = None) -> AsyncGenerator[None]:
     """Let go of connections at the end of the block, as their sessions would."""
     try:
         yield

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.lines import WAYS, DirectSocket, PortableSocket, Way, turns
-from wsrouter import CloseInfo, Connection, History, Hub, Limits, Message, Position, RoomOptions
+from wsrouter import CloseInfo, History, Hub, Limits, Message, Position, RoomOptions
 from wsrouter.brokers import MemoryBroker
+from wsrouter.connection import ServerConnection
 
 SIZE: Final = 8
 """Publications that a room with history keeps."""
@@ -86,7 +87,7 @@ class Line:
     was_stalled: bool = False
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> ServerConnection:
         return self.socket.connection
 
     @property

@@ -3,10 +3,14 @@
 import importlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from wsrouter import Connection
 
 PUBLIC_MODULES = [
     "wsrouter",
@@ -21,6 +25,27 @@ PUBLIC_MODULES = [
     "wsrouter.uvicorn",
 ]
 """The modules that the reference documents."""
+
+CONNECTION = {
+    "client",
+    "close",
+    "closed",
+    "cookies",
+    "headers",
+    "http",
+    "id",
+    "path_params",
+    "pending_bytes",
+    "query_params",
+    "rooms",
+    "scope",
+    "send",
+    "state",
+    "subprotocol",
+    "user",
+    "user_id",
+}
+"""What `wsrouter.Connection` shows."""
 
 each_module = pytest.mark.parametrize(
     "module", [name for name in PUBLIC_MODULES if importlib.util.find_spec(name) is not None]
@@ -104,3 +129,16 @@ def test_every_public_name_has_a_docstring(module: str) -> None:
     if not loaded.__doc__:
         missing.insert(0, module)
     assert missing == []
+
+
+def test_a_connection_shows_what_users_need() -> None:
+    """What an editor completes after `self.connection.` works when it is called; the rest is for those who serve it."""
+    names = {*dir(Connection), *inspect.get_annotations(Connection)}
+    assert {name for name in names if not name.startswith("_")} == CONNECTION
+
+
+def test_the_reference_lists_all_of_a_connection() -> None:
+    """Whatever a connection shows is explained."""
+    reference = (Path(__file__).parent.parent / "docs" / "reference" / "index.md").read_text("utf-8")
+    options = reference.partition("::: wsrouter.Connection\n")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"- (\w+)", options)) == sorted(CONNECTION)

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.lines import WAYS, DirectSocket, PortableSocket, Way, turns
 from tests.nodes import Name, Said, ShakyBroker
-from wsrouter import BrokerError, CloseInfo, Connection, History, Hub, Limits, Position, RoomOptions
+from wsrouter import BrokerError, CloseInfo, History, Hub, Limits, Position, RoomOptions
 from wsrouter.brokers import Entry, MemoryBroker, Publication
+from wsrouter.connection import ServerConnection
 
 SIZE: Final = 8
 """Publications that a room with history keeps."""
@@ -97,7 +98,7 @@ class Line:
     was_stalled: bool = False
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> ServerConnection:
         return self.socket.connection
 
 

@@ -13,7 +13,8 @@ from starlette.types import Message as Event
 
 from tests.sockets import Socket, direct, gone, portable, turns
 from tests.support import eventually
-from wsrouter import CloseInfo, Connection, Hub, Limits, Message, RoomOptions
+from wsrouter import CloseInfo, Hub, Limits, Message, RoomOptions
+from wsrouter.connection import ServerConnection
 
 
 class Said(Message):
@@ -32,7 +33,7 @@ class End(ABC):
         options: of the connection; of `PortableEnd` also ``suspends``.
     """
 
-    connection: Connection
+    connection: ServerConnection
 
     @abstractmethod
     def __init__(self, limits: Limits, accepting: Accepting | None, **options: Any) -> None: ...
@@ -115,7 +116,7 @@ class PortableEnd(End):
 
         self.connection = self._connection(send, limits=limits, **options)
 
-    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> Connection:
+    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> ServerConnection:
         return portable(send, **options)
 
     def stall(self) -> None:
@@ -150,7 +151,7 @@ class BareServer:
 class BareEnd(PortableEnd):
     """The same where nothing is wrapped around the server's own `send`."""
 
-    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> Connection:
+    def _connection(self, send: Callable[[Event], Awaitable[None]], **options: Any) -> ServerConnection:
         return super()._connection(bare(send), **options)
 
 

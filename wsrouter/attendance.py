@@ -9,7 +9,7 @@ from typing import Final
 from wsrouter.announcing import Announcer
 from wsrouter.brokers.base import Broker, Entry
 from wsrouter.codecs import dump
-from wsrouter.connection import Connection
+from wsrouter.connection import Connection, ServerConnection
 from wsrouter.errors import BrokerError
 from wsrouter.fanout import Cork
 from wsrouter.listing import RosterOptions
@@ -50,7 +50,9 @@ class Attendance:
         options: how presence behaves in time.
     """
 
-    def __init__(self, rooms: Rooms[Connection], cork: Cork, broker: Broker, node: str, options: RosterOptions) -> None:
+    def __init__(
+        self, rooms: Rooms[ServerConnection], cork: Cork, broker: Broker, node: str, options: RosterOptions
+    ) -> None:
         self._rooms = rooms
         self._cork = cork
         self._broker = broker
@@ -81,7 +83,7 @@ class Attendance:
         if self._hearings.pop(room, None) is not None:
             self._presence.close(room)
 
-    def enter(self, connection: Connection, room: str, meta: Meta) -> None:
+    def enter(self, connection: ServerConnection, room: str, meta: Meta) -> None:
         """Take up a new member, and send it who is here.
 
         Raises:
@@ -103,7 +105,7 @@ class Attendance:
         self._presence.add(room, connection.id, connection.user_id, meta, monotonic())
         self._schedule()
 
-    def exit(self, connection: Connection, room: str, *, left: bool) -> None:
+    def exit(self, connection: ServerConnection, room: str, *, left: bool) -> None:
         """Let go of a member.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from wsrouter.errors import ConfigurationError, WebSocketError
-from wsrouter.handler import WebSocketHandler, hub_of
+from wsrouter.handler import WebSocketHandler, connection_of, hub_of
 from wsrouter.history import Position
 from wsrouter.hub import check_name
 from wsrouter.kinds import Kind
@@ -74,7 +74,7 @@ def asked(cls: type[WebSocketHandler], patterns: Sequence[str], on_join: Needs |
 
     async def join(self: WebSocketHandler, request: Join, **arguments: Any) -> None:
         check(request.room)
-        check_name(request.room, self.connection.limits)
+        check_name(request.room, connection_of(self).limits)
         if request.room in self.connection.rooms:
             return
         presence: Any = None

@@ -1,6 +1,7 @@
-"""One socket: who is at the other end, and what is sent to them."""
+"""One socket: what users see of it, and the same as sessions and the hub have it."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic
@@ -11,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from wsrouter.codecs import Codec, Frame
-from wsrouter.frames import Send
+from wsrouter.frames import CloseInfo, Send
 from wsrouter.limits import Limits
 from wsrouter.messages import Message
 from wsrouter.writer import Writer
@@ -19,56 +20,31 @@ from wsrouter.writer import Writer
 _NOWHERE: Final[frozenset[str]] = frozenset()
 
 
-class Connection(Writer):
+class Connection(ABC):
     """One WebSocket connection.
 
     Handlers have it as ``self.connection``; dependencies, guards and middleware get it by annotating a
     parameter with `Connection`. It can send once it is accepted.
     """
 
-    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "began", "id", "joined", "raw", "subprotocol")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        scope: Scope,
-        send: Send,
-        *,
-        codec: Codec,
-        encode: Callable[[Any], Frame],
-        limits: Limits,
-        raw: bool = False,
-        subprotocol: str | None = None,
-        on_close: Callable[[], object] = lambda: None,
-    ) -> None:
-        super().__init__(send, codec, limits, on_close)
-        self.id: str = os.urandom(12).hex()
-        self.began = monotonic()
-        self.subprotocol = subprotocol
-        """What was chosen of the subprotocols that the client offers, ``None`` for none."""
-        self.raw = raw
-        self.joined: frozenset[str] = _NOWHERE
-        self._scope = scope
-        self._encode = encode
-        self._http: HTTPConnection | None = None
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.id} {self._scope['path']!r}>"
+    id: str
+    """What tells it from all others, on every node: 24 hexadecimal digits, drawn at random."""
+    closed: CloseInfo | None
+    """How it ended or is being ended, ``None`` while it is open."""
+    subprotocol: str | None
+    """What was chosen of the subprotocols that the client offers, ``None`` for none."""
 
     @property
+    @abstractmethod
     def scope(self) -> Scope:
         """The ASGI scope of the connection."""
-        seen = view.get()
-        return self._scope if seen is None or seen.connection is not self else seen.scope
 
     @property
+    @abstractmethod
     def http(self) -> HTTPConnection:
         """Starlette's view of the handshake."""
-        seen = view.get()
-        if seen is not None and seen.connection is self:
-            return seen.http
-        if self._http is None:
-            self._http = HTTPConnection(self._scope)
-        return self._http
 
     @property
     def user(self) -> Any:
@@ -114,19 +90,20 @@ class Connection(Writer):
         return self.http.state
 
     @property
+    @abstractmethod
     def rooms(self) -> frozenset[str]:
         """Names of the rooms that it is in; in ``on_disconnect`` those that it was in."""
-        return self.joined
 
     @property
+    @abstractmethod
     def pending_bytes(self) -> int:
         """Bytes that wait to be sent because the client does not read fast enough.
 
         What the server itself holds for the kernel counts with `wsrouter.uvicorn.WebSocketProtocol` only; elsewhere
         some 64 KiB, and the message that is being sent, wait before anything shows here.
         """
-        return 0 if self._outbox is None else self._outbox.bytes
 
+    @abstractmethod
     async def send(self, message: Any) -> None:
         """Send a message to this client, after everything that was sent before.
 
@@ -141,8 +118,8 @@ class Connection(Writer):
             TypeError: it is nothing of that kind.
             RuntimeError: the connection is not accepted yet.
         """
-        await self.write(self._encode(message))
 
+    @abstractmethod
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame after everything that was sent before, and end the connection.
 
@@ -153,6 +130,75 @@ class Connection(Writer):
         Raises:
             ValueError: an endpoint may not send that code.
         """
+
+
+class ServerConnection(Writer, Connection):
+    """A connection as sessions, the hub and guards of ours have it: all that is done to it.
+
+    Args:
+        scope: the ASGI scope.
+        send: the ASGI ``send``.
+        codec: what the connection speaks.
+        encode: makes the frame of what is sent.
+        limits: bounds and deadlines.
+        raw: whether frames go out as they are, without an envelope.
+        subprotocol: what was chosen of those that the client offers.
+        on_close: see `Writer`.
+    """
+
+    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "began", "id", "joined", "raw", "subprotocol")
+
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        *,
+        codec: Codec,
+        encode: Callable[[Any], Frame],
+        limits: Limits,
+        raw: bool = False,
+        subprotocol: str | None = None,
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(send, codec, limits, on_close)
+        self.id = os.urandom(12).hex()
+        self.began = monotonic()
+        self.subprotocol = subprotocol
+        self.raw = raw
+        self.joined: frozenset[str] = _NOWHERE
+        self._scope = scope
+        self._encode = encode
+        self._http: HTTPConnection | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} {self._scope['path']!r}>"
+
+    @property
+    def scope(self) -> Scope:
+        seen = view.get()
+        return self._scope if seen is None or seen.connection is not self else seen.scope
+
+    @property
+    def http(self) -> HTTPConnection:
+        seen = view.get()
+        if seen is not None and seen.connection is self:
+            return seen.http
+        if self._http is None:
+            self._http = HTTPConnection(self._scope)
+        return self._http
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        return self.joined
+
+    @property
+    def pending_bytes(self) -> int:
+        return 0 if self._outbox is None else self._outbox.bytes
+
+    async def send(self, message: Any) -> None:
+        await self.write(self._encode(message))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
         self.start_close(code, reason)
         await self.flushed()
 

@@ -14,7 +14,7 @@ from wsrouter._fastapi import overrides_of
 from wsrouter.calls import Call
 from wsrouter.chain import Chain, Revalidation
 from wsrouter.codecs import is_object
-from wsrouter.connection import Connection, identity_of
+from wsrouter.connection import ServerConnection, identity_of
 from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.identity import EXPIRED, Authenticator, end_of, found, on_trial, remember, watch
 from wsrouter.injection import GuardKey
@@ -53,7 +53,7 @@ class Credentials:
     )
 
     def __init__(
-        self, chain: Chain, connection: Connection, scope: ConnectionScope, done: Callable[[Call], object]
+        self, chain: Chain, connection: ServerConnection, scope: ConnectionScope, done: Callable[[Call], object]
     ) -> None:
         self._chain = chain
         self._connection = connection

@@ -7,7 +7,7 @@ from typing import Final
 
 from wsrouter.brokers.base import Publication, Target
 from wsrouter.codecs import dump
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.departures import Departures
 from wsrouter.fanout import Cork
 from wsrouter.following import Caught
@@ -34,10 +34,10 @@ class Delivery:
     """
 
     def __init__(self, options: Callable[[str], RoomOptions]) -> None:
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, ServerConnection] = {}
         """Those that were accepted, by id."""
-        self.users: Rooms[Connection] = Rooms()
-        self.rooms: Rooms[Connection] = Rooms()
+        self.users: Rooms[ServerConnection] = Rooms()
+        self.rooms: Rooms[ServerConnection] = Rooms()
         self.joining = Joining()
         self.departures = Departures()
         self.shared = Shared()

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from time import monotonic
 from typing import Final
 
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 
 REMEMBERED: Final = 60.0
 """Seconds: longer than a handshake takes that asks somebody who knew the user before they were disconnected."""
@@ -36,7 +36,7 @@ class Departures:
         while known and known[oldest := next(iter(known))][0] < now - REMEMBERED:
             del known[oldest]
 
-    def apply(self, connection: Connection, user: str) -> None:
+    def apply(self, connection: ServerConnection, user: str) -> None:
         """Turn a connection away that is this user's and had begun before they were disconnected."""
         for key in (user, None), (user, connection.id):
             found = self._known.get(key)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 from wsrouter.codecs import Frame
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.frames import CloseInfo
 from wsrouter.outbox import Gap
 from wsrouter.runs import Run
@@ -17,7 +17,7 @@ CHUNK: Final = 64 * 1024
 """Bytes of waiting frames that are joined for one write."""
 
 
-class DirectConnection(Connection):
+class DirectConnection(ServerConnection):
     """Writes whole frames to the transport; no task and no hop for a client that keeps up.
 
     What the kernel does not take soon waits in the outbox, where policies apply, not in the transport.

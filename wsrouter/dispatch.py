@@ -13,7 +13,7 @@ from fastapi import HTTPException
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.codecs import Frame
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.errors import BrokerError, Disconnect, WebSocketError, from_http
 from wsrouter.handler import WebSocketHandler
 from wsrouter.injection import Injected
@@ -34,7 +34,9 @@ class Dispatcher:
 
     __slots__ = ("_chain", "_codec", "_connection", "_handler", "_raw", "_scope")
 
-    def __init__(self, chain: Chain, connection: Connection, scope: ConnectionScope, handler: WebSocketHandler) -> None:
+    def __init__(
+        self, chain: Chain, connection: ServerConnection, scope: ConnectionScope, handler: WebSocketHandler
+    ) -> None:
         self._chain = chain
         self._codec = connection.codec
         self._raw = chain.table.raw

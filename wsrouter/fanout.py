@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Final
 
 from wsrouter.codecs import Codec
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.outbox import Overflow
 from wsrouter.rooms import Room
 from wsrouter.runs import MAX_BYTES, MAX_FRAMES, Prepared, Run
@@ -31,7 +31,7 @@ class Cork:
 
     Publications of one room that follow each other are one `Run`, encoded, framed and joined once for all members.
     The first run of all waits for its recipients at once (`Shared.lone`), so that each is touched but once, when it is
-    written. What comes then waits on the connections (`Connection.cork`). Whatever else is sent to a connection takes
+    written. What comes then waits on the connections (`Writer.cork`). Whatever else is sent to a connection takes
     along what waits for it: what is sent to one connection keeps its order.
 
     Args:
@@ -53,11 +53,11 @@ class Cork:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._dirty: deque[Connection] = deque()
-        self._open: list[Room[Connection]] = []
-        self._held: Room[Connection] | None = None
+        self._dirty: deque[ServerConnection] = deque()
+        self._open: list[Room[ServerConnection]] = []
+        self._held: Room[ServerConnection] | None = None
         """The room whose members the lone run waits for, whoever that is."""
-        self._rest: dict[Connection, None] = {}
+        self._rest: dict[ServerConnection, None] = {}
         """Those of its recipients that are left when it was written to some; the next of them is the last."""
         self._scheduled = False
         self._flushing = False
@@ -75,12 +75,12 @@ class Cork:
 
     def publish(
         self,
-        room: Room[Connection],
+        room: Room[ServerConnection],
         prepared: Prepared,
         overflow: Overflow,
         *,
         compress: bool = False,
-        excluded: Collection[Connection] = (),
+        excluded: Collection[ServerConnection] = (),
     ) -> int:
         """Send a publication to the members of a room as they are now, and return to how many.
 
@@ -115,7 +115,7 @@ class Cork:
         self._bytes += prepared.size
         return run.holders
 
-    def send(self, run: Run, connections: Collection[Connection]) -> None:
+    def send(self, run: Run, connections: Collection[ServerConnection]) -> None:
         """Put a run behind what some connections are sent already. It may be sent to others before and after."""
         if not connections:
             return
@@ -128,7 +128,7 @@ class Cork:
         run.holders = len(connections)
         self._places += run.holders
 
-    def _hold(self, run: Run, room: Room[Connection], without: set[Connection]) -> None:
+    def _hold(self, run: Run, room: Room[ServerConnection], without: set[ServerConnection]) -> None:
         """Let a run wait for all members of a room at once."""
         self._schedule()
         run.recipients = room.members
@@ -153,7 +153,7 @@ class Cork:
             self._held.held = None
             self._held = None
 
-    def _put(self, run: Run, connections: Iterable[Connection], *, take_along: bool = False) -> None:
+    def _put(self, run: Run, connections: Iterable[ServerConnection], *, take_along: bool = False) -> None:
         dirty = self._dirty
         for connection in connections:
             cork = connection.cork
@@ -243,7 +243,7 @@ class Cork:
                 looks = LOOK_EVERY
 
 
-def _popped(connections: dict[Connection, None]) -> Iterator[Connection]:
+def _popped(connections: dict[ServerConnection, None]) -> Iterator[ServerConnection]:
     """Take out one connection after the other, the last first."""
     while connections:
         yield connections.popitem()[0]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, TypeAlias, TypeVar, overload
 
 from fastapi import params
 
-from wsrouter.connection import Connection
+from wsrouter.connection import Connection, ServerConnection
 from wsrouter.errors import ConfigurationError
 from wsrouter.history import Position
 from wsrouter.hub import Hub
@@ -155,11 +155,11 @@ class WebSocketHandler:
             since: how far the client has read a room with history; of no meaning in others.
             presence: what others see of this connection in a room with presence; an error in others.
         """
-        await self.__hub.join(self.connection, room, since=since, presence=presence)
+        await hub_of(self).join(self.connection, room, since=since, presence=presence)
 
     async def leave(self, room: str) -> None:
         """End a membership; see `Hub.leave`."""
-        await self.__hub.leave(self.connection, room)
+        await hub_of(self).leave(self.connection, room)
 
     async def broadcast(
         self,
@@ -177,13 +177,10 @@ class WebSocketHandler:
             exclude: ids of connections that do not get it, such as ``self.connection.id``.
             exclude_users: ids of users who do not get it.
         """
-        if self.connection.raw:
-            message = self.connection.encode(message)
-        await self.__hub.broadcast(room, message, exclude=exclude, exclude_users=exclude_users)
-
-    @property
-    def __hub(self) -> Hub:
-        return hub_of(self)
+        connection = connection_of(self)
+        if connection.raw:
+            message = connection.encode(message)
+        await hub_of(self).broadcast(room, message, exclude=exclude, exclude_users=exclude_users)
 
 
 def hub_of(handler: WebSocketHandler) -> Hub:
@@ -192,6 +189,12 @@ def hub_of(handler: WebSocketHandler) -> Hub:
     return hub
 
 
-def attach(handler: WebSocketHandler, connection: Connection, hub: Hub) -> None:
+def connection_of(handler: WebSocketHandler) -> ServerConnection:
+    """Return the connection that `attach` gave to a handler, as sessions and the hub have it."""
+    connection: ServerConnection = handler.__dict__["connection"]
+    return connection
+
+
+def attach(handler: WebSocketHandler, connection: ServerConnection, hub: Hub) -> None:
     """Give a handler its connection and hub, before its constructor runs; also to a frozen dataclass."""
     handler.__dict__.update(connection=connection, __wsrouter_hub__=hub)

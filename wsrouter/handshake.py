@@ -13,7 +13,7 @@ from starlette.types import Send
 from wsrouter._fastapi import overrides_of
 from wsrouter.calls import Attempt, Cause
 from wsrouter.chain import Chain
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.denial import accept_and_close, closes, denial_of, refuse
 from wsrouter.errors import Deny, cut_reason, denial_status
 from wsrouter.frames import CloseInfo
@@ -52,7 +52,7 @@ class Handshake:
     def __init__(
         self,
         chain: Chain,
-        connection: Connection,
+        connection: ServerConnection,
         scope: ConnectionScope,
         send: Send,
         suspended: Callable[[], object],

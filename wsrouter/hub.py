@@ -216,30 +216,31 @@ class Hub:
             ValueError: ``presence`` is no JSON, or too large.
             BrokerError: what connects processes did not answer; it is no member.
         """
-        limits = connection.limits
         if connection.closed is not None:
             return
         if presence is not None:
             self._check_presence(room, f"join({room!r}, presence=...)")
-        if room in connection.joined:
+        if room in connection.rooms:
             if presence is not None:
                 self.node.change(connection, room, presence)
             return
-        if connection.id not in self.node.connections:
+        known = self.node.connections.get(connection.id)
+        if known is None:
             raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
+        limits = known.limits
         check_name(room, limits)
-        if len(connection.joined) + self.node.joining.rooms(connection) >= limits.rooms:
+        if len(known.joined) + self.node.joining.rooms(known) >= limits.rooms:
             raise WebSocketError("conflict", f"No more than {limits.rooms} rooms for one connection")
         options = self.options(room)
-        if options.raw is not connection.raw:
-            sorts = "raw, the room {!r} is not" if connection.raw else "not raw, the room {!r} is"
-            cure = "RoomOptions(raw=True)" if connection.raw else "another room"
+        if options.raw is not known.raw:
+            sorts = "raw, the room {!r} is not" if known.raw else "not raw, the room {!r} is"
+            cure = "RoomOptions(raw=True)" if known.raw else "another room"
             raise ConfigurationError(f"the handler of {connection!r} is {sorts.format(room)}: use {cure}")
         here = self.node.rooms.get(room)
         members = (0 if here is None else len(here.members)) + self.node.joining.members(room)
         if options.max_members is not None and members >= options.max_members:
             raise WebSocketError("conflict", f"No more than {options.max_members} members in this room")
-        await self.node.join(connection, room, since, presence)
+        await self.node.join(known, room, since, presence)
 
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership, or a join that is under way; nothing happens if there is none."""

@@ -10,7 +10,7 @@ from starlette.types import Message as Event
 from wsrouter.calls import Call
 from wsrouter.chain import Chain
 from wsrouter.codecs import Frame, Id, Unreadable, is_id, is_object, lenient_id
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.errors import WebSocketError
 from wsrouter.frames import CloseInfo, size_of
 from wsrouter.messages import Envelope
@@ -58,7 +58,7 @@ class Intake:
     def __init__(
         self,
         chain: Chain,
-        connection: Connection,
+        connection: ServerConnection,
         owner: Owner,
         *,
         renew: Callable[[Call], object] | None = None,

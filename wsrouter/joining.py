@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from wsrouter.brokers.base import Publication
-from wsrouter.connection import Connection
+from wsrouter.connection import Connection, ServerConnection
 from wsrouter.errors import WebSocketError
 from wsrouter.history import Position
 
@@ -21,7 +21,7 @@ class Newcomer:
 
     __slots__ = ("_bytes", "_changed", "_stands", "connection", "left", "live", "room")
 
-    def __init__(self, connection: Connection, room: str) -> None:
+    def __init__(self, connection: ServerConnection, room: str) -> None:
         self.connection = connection
         self.room = room
         self.left = False
@@ -92,7 +92,7 @@ class Joining:
         self._counts: dict[Connection, int] = {}
 
     @contextmanager
-    def newcomer(self, connection: Connection, room: str) -> Generator[Newcomer]:
+    def newcomer(self, connection: ServerConnection, room: str) -> Generator[Newcomer]:
         """Make a connection a newcomer until the block is left.
 
         Raises:

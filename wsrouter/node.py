@@ -8,7 +8,7 @@ from secrets import token_urlsafe
 
 from wsrouter.attendance import Attendance
 from wsrouter.brokers.base import Broker, Entry, Publication, Target
-from wsrouter.connection import Connection
+from wsrouter.connection import Connection, ServerConnection
 from wsrouter.delivery import Delivery
 from wsrouter.errors import ConfigurationError
 from wsrouter.fanout import Cork
@@ -46,7 +46,7 @@ class Node:
         self.attendance = Attendance(self.rooms, self.delivery.cork, broker, self.id, RosterOptions(grace=grace))
         self._options = options
         self._grace = grace
-        self._names: dict[Connection, str] = {}
+        self._names: dict[ServerConnection, str] = {}
         self._subscriptions = Subscriptions(broker, self._ended)
         self._followers = self._subscriptions.followers
         self.recoveries = Recoveries(broker, self._followers, options, self.delivery.catch_up)
@@ -120,7 +120,7 @@ class Node:
             if self.delivery.cork.behind:
                 await asyncio.sleep(0)
 
-    async def recognise(self, connection: Connection) -> None:
+    async def recognise(self, connection: ServerConnection) -> None:
         """Note whose a connection is as soon as a guard knows: it can be turned away before accept too.
 
         It goes by who the user is now, also where a later guard knows better.
@@ -145,7 +145,7 @@ class Node:
                     self.users.discard(user, connection)
                 raise
 
-    async def enter(self, connection: Connection) -> None:
+    async def enter(self, connection: ServerConnection) -> None:
         """Take a connection up, when it was accepted."""
         await self.start()
         self._settle()
@@ -153,7 +153,7 @@ class Node:
         connection.shared = self.shared
         await self.recognise(connection)
 
-    def exit(self, connection: Connection) -> Sequence[tuple[Target, str]]:
+    def exit(self, connection: ServerConnection) -> Sequence[tuple[Target, str]]:
         """Let go of a connection, and return the names to `release`; again, nothing happens.
 
         `Connection.rooms` keeps the names for ``on_disconnect``.
@@ -174,7 +174,7 @@ class Node:
         """Need names no longer that a connection needed: all of them, whatever happens to one."""
         await self._subscriptions.release_all(names)
 
-    async def join(self, connection: Connection, room: str, since: Position | None, meta: Meta | None) -> None:
+    async def join(self, connection: ServerConnection, room: str, since: Position | None, meta: Meta | None) -> None:
         """Make a connection a member of a room; nothing happens if it is closed meanwhile.
 
         Raises:
@@ -218,10 +218,11 @@ class Node:
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership, or a join that is under way."""
         self.joining.leave(connection, room)
-        if room in connection.joined and connection.id in self.connections:
-            connection.joined -= {room}
-            self.rooms.discard(room, connection)
-            self.attendance.exit(connection, room, left=True)
+        member = self.connections.get(connection.id)
+        if member is not None and room in member.joined:
+            member.joined -= {room}
+            self.rooms.discard(room, member)
+            self.attendance.exit(member, room, left=True)
             await self._subscriptions.release("room", room)
 
     async def _recover(self, newcomer: Newcomer, history: History, since: Position | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.types import Message as Event
 
 from wsrouter.codecs import Frame
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.frames import CloseInfo, Send, event_of, size_of
 from wsrouter.outbox import Gap
 from wsrouter.runs import Run
@@ -19,7 +19,7 @@ BARE: Final = ("uvicorn.protocols.websockets.", "wsrouter.uvicorn.")
 """The modules of servers whose ``send`` is as simple as that."""
 
 
-class PortableConnection(Connection):
+class PortableConnection(ServerConnection):
     """Whoever finds nothing waiting sends for itself; everybody else queues.
 
     A *writer* task sends what is queued; it is started when it is first needed, and then parked. Publications for

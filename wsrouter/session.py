@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 from wsrouter._fastapi import raw_channels
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.credentials import Credentials
 from wsrouter.direct import DirectConnection
 from wsrouter.dispatch import Dispatcher
@@ -76,7 +76,7 @@ class Session:
         self._chain = chain
         transport = transport_of(websocket.scope) if chain.direct else None
         make = PortableConnection if transport is None else partial(DirectConnection, transport)
-        self._connection: Connection = make(
+        self._connection: ServerConnection = make(
             websocket.scope,
             send,
             codec=codec,

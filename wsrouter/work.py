@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from wsrouter.calls import Call
 from wsrouter.chain import Chain
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.dispatch import Dispatcher
 from wsrouter.errors import WebSocketError
 from wsrouter.handshake import Admitted
@@ -30,7 +30,7 @@ class Work:
     __slots__ = ("_chain", "_connection", "_current", "_dispatching", "_done", "_inbox", "_task", "_tasks")
 
     def __init__(
-        self, chain: Chain, connection: Connection, inbox: Inbox[Call], done: Callable[[Call], object]
+        self, chain: Chain, connection: ServerConnection, inbox: Inbox[Call], done: Callable[[Call], object]
     ) -> None:
         self._chain = chain
         self._connection = connection

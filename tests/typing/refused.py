@@ -49,12 +49,17 @@ async def methods(chat: Chat, session: Session) -> None:
     await chat.say(Say(text="hi"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-def classes(chat: Chat, connection: Connection) -> None:
+def classes(chat: Chat) -> None:
     """`handler` returns the class that it was given, so its constructor is checked."""
     Chat()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Chat("lobby", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     chat.user = "ann"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def connections(connection: Connection) -> None:
+    """A connection is for reading, sending and closing; what only sessions do with it does not show."""
     connection.rooms = frozenset({"lobby"})  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    connection.start_close(4000, "")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 @router.handler("/number")  # pyright: ignore[reportArgumentType, reportUntypedClassDecorator]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.errors import ConfigurationError, Deny
 from wsrouter.guards.slots import REPLACED, REPLACED_REASON, Slots
 from wsrouter.hub import Hub
@@ -45,7 +45,7 @@ class _Place:
 
     __slots__ = ("buckets", "connection")
 
-    def __init__(self, connection: Connection, buckets: list[_Bucket]) -> None:
+    def __init__(self, connection: ServerConnection, buckets: list[_Bucket]) -> None:
         self.connection = connection
         self.buckets = buckets
         """Empty from when it is given back."""
@@ -152,7 +152,7 @@ class ConnectionLimit:
         kinds = [kind for kind, _ in self._holders]
         return ConnectionLimitStats(self._taken, kinds.count("user"), kinds.count("ip"), self._denied, self._replaced)
 
-    async def __call__(self, connection: Connection, hub: Hub) -> AsyncGenerator[None]:
+    async def __call__(self, connection: ServerConnection, hub: Hub) -> AsyncGenerator[None]:
         """Take a place, and give it back when the connection ends."""
         wanted = list(self._wanted(connection))
         if self._slots is not None:
@@ -167,7 +167,7 @@ class ConnectionLimit:
 
     @asynccontextmanager
     async def _everywhere(
-        self, slots: Slots, hub: Hub, connection: Connection, wanted: Sequence[_Wanted]
+        self, slots: Slots, hub: Hub, connection: ServerConnection, wanted: Sequence[_Wanted]
     ) -> AsyncGenerator[None]:
         try:
             for (kind, of), most, reason in wanted:
@@ -183,7 +183,7 @@ class ConnectionLimit:
         finally:
             await slots.give_back(hub, connection)
 
-    def _take(self, connection: Connection, wanted: Sequence[_Wanted]) -> _Place:
+    def _take(self, connection: ServerConnection, wanted: Sequence[_Wanted]) -> _Place:
         for bucket, most, reason in wanted:
             holders = self._holders.get(bucket, ())
             if len(holders) < most:
@@ -197,14 +197,14 @@ class ConnectionLimit:
         self._denied += 1
         return Deny(429, reason=reason, headers={"Retry-After": str(self._retry_after)})
 
-    def _enter(self, connection: Connection, wanted: Sequence[_Wanted]) -> _Place:
+    def _enter(self, connection: ServerConnection, wanted: Sequence[_Wanted]) -> _Place:
         place = _Place(connection, [bucket for bucket, _, _ in wanted])
         self._taken += bool(wanted)
         for bucket in place.buckets:
             self._holders.setdefault(bucket, OrderedDict())[place] = None
         return place
 
-    def _wanted(self, connection: Connection) -> Iterator[_Wanted]:
+    def _wanted(self, connection: ServerConnection) -> Iterator[_Wanted]:
         """Yield where a connection needs a place; the narrowest first: to replace there makes room in the rest."""
         if self._per_user is not None and (user := self._user(connection)) is not None:
             yield ("user", user), self._per_user, "You have too many connections"
@@ -213,7 +213,7 @@ class ConnectionLimit:
         if self._total is not None:
             yield ("total", None), self._total, "There are too many connections"
 
-    def _user(self, connection: Connection) -> str | None:
+    def _user(self, connection: ServerConnection) -> str | None:
         user = connection.user_id
         if user is None:
             self._warn_once(
@@ -222,7 +222,7 @@ class ConnectionLimit:
             )
         return user
 
-    def _network(self, connection: Connection) -> Hashable | None:
+    def _network(self, connection: ServerConnection) -> Hashable | None:
         client = connection.client
         if client is not None and client.host:
             return _network_of(client.host)

@@ -6,7 +6,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from wsrouter.brokers.base import Publication, Slot
-from wsrouter.connection import Connection
+from wsrouter.connection import ServerConnection
 from wsrouter.errors import BrokerError, ConfigurationError
 from wsrouter.hub import Hub
 from wsrouter.tasks import shielded
@@ -29,7 +29,7 @@ class Slots:
     def __init__(self, name: str, *, replaces: bool) -> None:
         self._name = name
         self._replaces = replaces
-        self._held: dict[Connection, list[str]] = {}
+        self._held: dict[ServerConnection, list[str]] = {}
 
     def claim(self, hub: Hub) -> None:
         """Count on a hub from now on.
@@ -43,7 +43,7 @@ class Slots:
                 f" besides {self._name!r}"
             )
 
-    async def take(self, hub: Hub, connection: Connection, kind: str, of: Hashable, most: int) -> Slot:
+    async def take(self, hub: Hub, connection: ServerConnection, kind: str, of: Hashable, most: int) -> Slot:
         """Take a slot for a connection; who had to go for it is closed, on whatever node.
 
         Args:
@@ -74,7 +74,7 @@ class Slots:
             await hub.node.publish(order)
         return slot
 
-    async def give_back(self, hub: Hub, connection: Connection) -> None:
+    async def give_back(self, hub: Hub, connection: ServerConnection) -> None:
         """Give back what a connection holds, also if the task is being cancelled."""
         for name in self._held.pop(connection, ()):
             await shielded(hub.node.broker.release(name, connection.id), connection.limits.close)
