@@ -1,8 +1,10 @@
 """How publications reach many connections: in runs, corked, in slices, and in order; on sockets that keep a record."""
 
 import asyncio
+import gc
 import json
 import tracemalloc
+import weakref
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
@@ -400,6 +402,22 @@ async def test_everybody_gets_what_is_theirs_in_order(seed: int) -> None:
     await eventually(lambda: all(len(said(member)) >= len(expected[member.connection]) for member in members))
     await turns(2)
     assert {member.connection: said(member) for member in members} == expected
+
+
+async def test_what_interrupts_a_large_fan_out_keeps_nobody() -> None:
+    """Connections for whom another publication came amid slices are forgotten when they end, as all others are."""
+    hub = Hub()
+    members = [await member_of(hub, "a", "b", seconds=0.001) for _ in range(60)]
+    await broadcast(hub, "a", "1")
+    await turns()
+    assert not all(map(said, members)), "the large fan-out is still under way"
+    await broadcast(hub, "b", "2")
+    await eventually(lambda: all(said(member) == ["1", "2"] for member in members))
+    connections = [weakref.ref(member.connection) for member in members]
+    async with gone(*(member.connection for member in members), hub=hub):
+        members.clear()
+    gc.collect()
+    assert [connection for connection in connections if connection() is not None] == []
 
 
 async def test_leaving_in_the_middle_of_slices() -> None:

@@ -143,6 +143,7 @@ class Cork:
         self._let_go()
         self._shared.lone = None
         recipients, run.recipients = run.recipients, {}
+        self._rest = {}
         self._places += len(recipients)
         served = run.served
         self._put(run, [each for each in recipients if each not in served] if served else recipients)
