@@ -340,6 +340,22 @@ async def test_an_id_that_is_no_text() -> None:
         await says(ws, "hi")
 
 
+@pytest.mark.parametrize("id", [7, None, User("ann"), b"ann"], ids=repr)
+async def test_an_id_that_is_nobodys(id: Any) -> None:
+    """Where something else than the text of an id is given, it is said: nobody is banned or left out by it."""
+    async with hall() as here:
+        ws = await here.enter("user=7&room=a")
+        for call in (
+            here.hub.disconnect_user(id),
+            here.hub.send_to_user(id, Said(text="hi")),
+            here.hub.broadcast("a", Said(text="hi"), exclude_users=[id]),
+            here.hub.broadcast("a", Said(text="hi"), exclude=[id]),
+        ):
+            with pytest.raises(TypeError, match=r"str\(user\.id\)"):
+                await call
+        await nothing_came(ws)
+
+
 async def test_users_and_rooms_are_apart() -> None:
     """A room with the name of a user is another thing, and a client can't read a user's messages by joining it."""
     async with hall() as here:

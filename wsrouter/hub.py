@@ -134,7 +134,7 @@ class Hub:
                 holds for a replay as well; who is excluded gets a ``$skip`` with the offset.
 
         Raises:
-            TypeError: the message is not of the sort that the room speaks.
+            TypeError: the message is not of the sort that the room speaks, or an id is no text.
             RuntimeError: it is called in another event loop than that of the connections.
             ValueError: a text with a lone surrogate.
             ConfigurationError: the hub was not started, and its broker connects processes.
@@ -151,9 +151,10 @@ class Hub:
             message: a `Message`. Connections of raw handlers do not get it.
 
         Raises:
+            TypeError: the id is no text.
             BrokerError: connections to other processes did not get it, or may not have.
         """
-        await self.node.publish(Publication("user", user, message.__message_type__, dump(message)))
+        await self.node.publish(Publication("user", checked_id(user), message.__message_type__, dump(message)))
 
     async def disconnect_user(self, user: str, *, code: int = 4403, reason: str = "") -> None:
         """Close every connection of a user. Messages of theirs that wait are not handled any more.
@@ -166,12 +167,13 @@ class Hub:
             reason: text for the client, cut to 123 bytes of UTF-8.
 
         Raises:
+            TypeError: the id is no text.
             ValueError: an endpoint may not send that code.
             BrokerError: connections to other processes were not closed, or may not have been. Those to this one were.
         """
         if not is_close_code(code):
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
-        self.node.departures.note(user, code, reason)
+        self.node.departures.note(checked_id(user), code, reason)
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 
     async def presence(self, room: str) -> list[Member]:
@@ -277,8 +279,20 @@ class Hub:
 
 
 def names(given: str | Iterable[str]) -> frozenset[str]:
-    """Return one name, or several, as a set."""
-    return frozenset((given,) if isinstance(given, str) else given)
+    """Return one id, or several, as a set."""
+    return frozenset(map(checked_id, (given,) if isinstance(given, str) else given))
+
+
+def checked_id(given: str) -> str:
+    """Return the id of a user or of a connection.
+
+    Raises:
+        TypeError: it is no text, so that it would be nobody's, and who is meant be passed over.
+    """
+    id = cast(object, given)
+    if not isinstance(id, str):
+        raise TypeError(f"{id!r} is no id: those of users are texts, str(user.id), and so is connection.id")
+    return id
 
 
 def check_name(room: str, limits: Limits) -> None:
