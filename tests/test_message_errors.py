@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, HTTPException
+from fastapi import Depends, HTTPException, WebSocketException
 
 from tests.envelopes import client_of, close_of, receive, send
 from wsrouter import (
@@ -146,11 +146,20 @@ async def test_an_expected_exception_is_not_logged(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_disconnect_closes(place: str) -> None:
-    """`Disconnect` closes with its code and reason, and is answered in no other way."""
-    async with client_of(raising(lambda: Disconnect(4000, "that is all"))) as ws:
+@pytest.mark.parametrize("exception", [Disconnect, WebSocketException])
+async def test_disconnect_closes(exception: Callable[[int, str], Exception], place: str) -> None:
+    """`Disconnect`, and what FastAPI has for it, closes with its code and reason, and is answered in no other way."""
+    async with client_of(raising(lambda: exception(4000, "that is all"))) as ws:
         await send(ws, place, id=1)
         assert await close_of(ws) == (4000, "that is all")
+
+
+@pytest.mark.logs_errors
+async def test_a_close_code_that_no_endpoint_may_send() -> None:
+    """FastAPI's exception takes any code; with one that can't go into a close frame it is a mistake like any other."""
+    async with client_of(raising(lambda: WebSocketException(1005))) as ws:
+        await send(ws, "method")
+        assert (await receive(ws))["error"] == INTERNAL
 
 
 @pytest.mark.logs_errors
@@ -203,6 +212,7 @@ async def test_the_strongest_member_of_a_group_rules(exception: Exception, code:
         group(Disconnect(4000, "bye")),
         group(LookupError("x"), WebSocketError("taken"), Disconnect(4000, "bye")),
         group(HTTPException(404), group(Disconnect(4000, "bye"), LookupError("x"))),
+        group(HTTPException(404), WebSocketException(4000, "bye")),
     ],
 )
 async def test_disconnect_is_the_strongest(exception: Exception) -> None:

@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import Any, Final
 
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocketException
 
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.codecs import Frame
 from wsrouter.connection import ServerConnection
-from wsrouter.errors import BrokerError, Disconnect, WebSocketError, from_http
+from wsrouter.errors import BrokerError, Disconnect, WebSocketError, from_http, is_close_code
 from wsrouter.handler import WebSocketHandler
 from wsrouter.injection import Injected
 from wsrouter.kinds import Kind
@@ -260,7 +260,7 @@ class Dispatcher:
                     if call.cause is None or (task is not None and task.cancelling()):
                         raise
                     return None
-        if isinstance(exc, Disconnect):
+        if isinstance(exc, Disconnect) or (isinstance(exc, WebSocketException) and is_close_code(exc.code)):
             self._connection.start_close(exc.code, exc.reason)
             return None
         if self._raw:

@@ -25,11 +25,15 @@ def strongest(exc: BaseException) -> BaseException:
     if not is_group(exc):
         return exc
     members = [strongest(member) for member in exc.exceptions]
-    ranks: list[tuple[type[BaseException], ...]] = [(Disconnect,), (WebSocketError, HTTPException), (BaseException,)]
+    ranks: list[tuple[type[BaseException], ...]] = [
+        (Disconnect, WebSocketException),
+        (WebSocketError, HTTPException),
+        (BaseException,),
+    ]
     rank = next(rank for rank in ranks if any(isinstance(member, rank) for member in members))
     if rank is not ranks[-1]:
         for member in members:
-            if not isinstance(member, Disconnect | WebSocketError | HTTPException):
+            if not isinstance(member, (*ranks[0], *ranks[1])):
                 logger.error("A task group failed with this beside what was answered", exc_info=member)
     return next(member for member in members if isinstance(member, rank))
 
