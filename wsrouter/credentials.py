@@ -19,9 +19,9 @@ from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.identity import EXPIRED, Authenticator, end_of, found, on_trial, remember, watch
 from wsrouter.injection import GuardKey
 from wsrouter.kinds import Kind
-from wsrouter.outcome import closing_of, strongest, unwind
+from wsrouter.outcome import closing_of, let_go, strongest
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import current_task, in_thread, wait_for_end
+from wsrouter.tasks import current_task, in_thread, is_from_outside, wait_for_end
 
 logger = logging.getLogger("wsrouter")
 
@@ -209,7 +209,9 @@ class Credentials:
         try:
             async with deadline:
                 return await authenticator.renew(self._connection.http, token)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
+            if is_from_outside(exc):
+                raise
             if deadline.expired():
                 raise WebSocketError("timeout", "Looking at the token took too long") from None
             ruling = strongest(exc)
@@ -251,14 +253,13 @@ class Credentials:
                 await plan.solve(fresh, stack)
             if self._connection.user_id != before:
                 raise Disconnect(4403, "another user")
-        except Exception as exc:
+        except BaseException as exc:
             await self._close(fresh.stack, exc)
+            if not isinstance(exc, Exception | asyncio.CancelledError) or is_from_outside(exc):
+                raise
             if deadline.expired():
                 raise Disconnect(4503, "the guards took too long") from None
             raise Disconnect(*closing_of(exc, "a guard that ran again")) from None
-        except BaseException as exc:
-            await self._close(fresh.stack, exc)
-            raise
         scope.values.update(fresh.values)
         return fresh.stack
 
@@ -272,15 +273,8 @@ class Credentials:
             await self._close(held, None)
 
     async def _close(self, stack: AsyncExitStack | None, exc: BaseException | None) -> None:
-        try:
-            async with asyncio.timeout(self._chain.limits.on_disconnect):
-                if exc is not None:
-                    await unwind(stack, exc)
-                elif stack is not None:
-                    await stack.aclose()
-        except Exception as raised:
-            if raised is not exc:
-                logger.exception("%r: letting go of what a guard held failed", self._connection)
+        failure = "%r: letting go of what a guard held failed"
+        await let_go(stack, exc, self._chain.limits.on_disconnect, failure, self._connection)
 
     def _ask_later(self, each: Revalidation) -> None:
         if self._connection.closed is None:
@@ -302,7 +296,9 @@ class Credentials:
                     holds = await in_thread(needs.call, **arguments)
             if holds is False:
                 raise Disconnect(4403, "no longer allowed")
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
+            if is_from_outside(exc):
+                raise
             ruling = strongest(exc)
             unsure = isinstance(ruling, HTTPException) and ruling.status_code >= 500
             if isinstance(ruling, Disconnect | HTTPException | WebSocketError | WebSocketException) and not unsure:

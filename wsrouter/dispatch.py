@@ -21,7 +21,7 @@ from wsrouter.kinds import Kind
 from wsrouter.messages import Envelope, Message
 from wsrouter.outcome import closing_of, strongest, unwind
 from wsrouter.plans import ConnectionScope
-from wsrouter.tasks import in_thread
+from wsrouter.tasks import in_thread, is_from_outside
 
 logger = logging.getLogger("wsrouter")
 
@@ -255,11 +255,13 @@ class Dispatcher:
                         return self._reply(call, message)
                 except Exception as raised:
                     exc = strongest(raised)
-                except asyncio.CancelledError:
+                except asyncio.CancelledError as raised:
                     call.end()
-                    if call.cause is None or (task is not None and task.cancelling()):
+                    if is_from_outside(raised):
                         raise
-                    return None
+                    if call.cause is not None:
+                        return None
+                    exc = raised
         if isinstance(exc, Disconnect) or (isinstance(exc, WebSocketException) and is_close_code(exc.code)):
             self._connection.start_close(exc.code, exc.reason)
             return None

@@ -21,7 +21,7 @@ from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.identity import AMBIENT, EXPIRED, end_of, found, settle
 from wsrouter.outcome import unwind
 from wsrouter.plans import ConnectionScope, nothing
-from wsrouter.tasks import current_task, drive, within
+from wsrouter.tasks import current_task, drive, is_from_outside, within
 from wsrouter.transports import transport_of
 
 logger = logging.getLogger("wsrouter")
@@ -86,7 +86,7 @@ class Handshake:
             admitted = await drive(self._prepare(), self._waits)
         except (Exception, asyncio.CancelledError) as exc:
             attempt.end()
-            if isinstance(exc, asyncio.CancelledError) and attempt.cause is None:
+            if attempt.cause is None and is_from_outside(exc):
                 raise
             await self._turn_away(too_long() if attempt.cause else exc)
             return None
@@ -241,7 +241,9 @@ class Handshake:
         stack, self._scope.stack = self._scope.stack, None
         try:
             await self._unwind(stack, exc)
-        except Exception as raised:
+        except (Exception, asyncio.CancelledError) as raised:
+            if is_from_outside(raised):
+                raise
             if raised is not exc:
                 logger.exception("A guard failed while it let go of a denied connection")
 

@@ -1,5 +1,6 @@
 """What an exception comes to: which member of a group rules, how it closes, what a scope makes of it."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 
@@ -7,6 +8,7 @@ from fastapi import HTTPException, WebSocketException
 from typing_extensions import TypeIs
 
 from wsrouter.errors import Deny, Disconnect, WebSocketError, close_code, is_close_code, status_of
+from wsrouter.tasks import is_from_outside
 
 logger = logging.getLogger("wsrouter")
 
@@ -18,6 +20,32 @@ async def unwind(stack: AsyncExitStack | None, exc: BaseException) -> None:
     """
     if stack is not None:
         await stack.__aexit__(type(exc), exc, exc.__traceback__)
+
+
+async def let_go(
+    stack: AsyncExitStack | None, exc: BaseException | None, timeout: float, failure: str, *args: object
+) -> None:
+    """Close a scope that is over; that it fails is logged, and concerns nobody else.
+
+    Args:
+        stack: the scope.
+        exc: what was raised in it, ``None`` for nothing.
+        timeout: seconds; then it is cancelled.
+        failure: what the log says of a failure, with ``args``.
+    """
+    if stack is None:
+        return
+    try:
+        async with asyncio.timeout(timeout):
+            if exc is None:
+                await stack.aclose()
+            else:
+                await unwind(stack, exc)
+    except (Exception, asyncio.CancelledError) as raised:
+        if is_from_outside(raised):
+            raise
+        if raised is not exc:
+            logger.exception(failure, *args)
 
 
 def strongest(exc: BaseException) -> BaseException:

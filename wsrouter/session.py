@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from functools import partial
 
 from starlette.websockets import WebSocket
@@ -19,10 +18,10 @@ from wsrouter.handshake import Admitted, Handshake
 from wsrouter.identity import found
 from wsrouter.inbox import Inbox
 from wsrouter.intake import Intake
-from wsrouter.outcome import unwind
+from wsrouter.outcome import let_go, unwind
 from wsrouter.plans import ConnectionScope
 from wsrouter.portable import PortableConnection
-from wsrouter.tasks import insist, shielded
+from wsrouter.tasks import insist, is_from_outside, shielded
 from wsrouter.transports import transport_of
 from wsrouter.work import Work
 from wsrouter.writer import LOST
@@ -240,7 +239,9 @@ class Session:
             await shielded(dispatcher.disconnect(bound), timeout)
         except TimeoutError:
             logger.exception("%s was cancelled: it took longer than %g s", bound.name, timeout)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as exc:
+            if is_from_outside(exc):
+                raise
             logger.exception("%s failed", bound.name)
         if cancelled is not None:
             raise cancelled
@@ -262,8 +263,8 @@ class Session:
                 timer.cancel()
         self._intake.end()
         try:
-            if self._scope.stack is not None:
-                await self._close_scope(self._scope.stack)
+            failure = "%r: closing the connection scope failed"
+            await let_go(self._scope.stack, None, self._chain.limits.on_disconnect, failure, self._connection)
         finally:
             # What refers back to this session would keep all of it for the garbage collector.
             self._connection.forget()
@@ -271,10 +272,3 @@ class Session:
             del self._intake, self._work, self._credentials
         if cancelled is not None:
             raise cancelled
-
-    async def _close_scope(self, stack: AsyncExitStack) -> None:
-        try:
-            async with asyncio.timeout(self._chain.limits.on_disconnect):
-                await stack.aclose()
-        except Exception:
-            logger.exception("%r: closing the connection scope failed", self._connection)

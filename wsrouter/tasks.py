@@ -62,6 +62,14 @@ def current_task() -> "asyncio.Task[Any]":
     return task
 
 
+def is_from_outside(exc: BaseException) -> bool:
+    """Whether an exception cancels the current task.
+
+    A `CancelledError` may also come out of a task that was awaited and cancelled, and is a failure like any other then.
+    """
+    return isinstance(exc, asyncio.CancelledError) and current_task().cancelling() > 0
+
+
 async def wait_for_end(task: "asyncio.Future[Any]", timeout: float | None = None) -> asyncio.CancelledError | None:
     """Wait until ``task`` has ended, through cancellations of the caller; return the first of them.
 
