@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import pytest
+from anyio import create_task_group
+from anyio.abc import TaskGroup
 from fastapi import Depends, FastAPI
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.envelopes import client_of, receive, send
 from tests.support import Server, connect, eventually, serve
 from wsrouter import (
     ConfigurationError,
@@ -363,6 +366,40 @@ async def test_a_task_group_may_live_as_long_as_the_connection() -> None:
         async with connect(server) as ws:
             assert json.loads(await ws.recv())["type"] == "need"
         await eventually(lambda: events == ["on_disconnect", "ticking ended"])
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 2])
+async def test_a_task_group_of_the_call_ends_within_one_of_the_connection(max_in_flight: int) -> None:
+    """Whatever order a hook or method names them in, that of the connection is opened first, and each is closed."""
+    events: list[str] = []
+
+    async def of_the_call() -> AsyncGenerator[TaskGroup]:
+        async with create_task_group() as group:
+            yield group
+            events.append("call")
+
+    async def of_the_connection() -> AsyncGenerator[TaskGroup]:
+        async with create_task_group() as group:
+            yield group
+            events.append("connection")
+
+    call, lasting = Depends(of_the_call), ConnectionScoped(of_the_connection)
+    other = ConnectionScoped(of_the_connection, use_cache=False)
+
+    class Grouped(WebSocketHandler):
+        async def on_connect(self, one: Annotated[Any, call], other: Annotated[Any, lasting]) -> None:
+            events.append("on_connect")
+
+        @on("use")
+        async def use(self, message: None, one: Annotated[Any, call], other: Annotated[Any, other]) -> None:
+            events.append("use")
+
+    Grouped.max_in_flight = max_in_flight
+    async with client_of(Grouped) as ws:
+        for id in 1, 2:
+            await send(ws, "use", id=id)
+            assert await receive(ws) == {"type": "$ok", "id": id}
+    assert events == ["on_connect", "call", "use", "call", "use", "call", "connection", "connection"]
 
 
 @pytest.mark.logs_errors

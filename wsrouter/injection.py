@@ -101,6 +101,9 @@ class Planner:
             slot = self._dependency(guard, owner, lasting=None, scopes=(), fresh=True)
             self._fresh.setdefault(guard.needs.call, slot)
         arguments = self._arguments(needs, owner, lasting=None, scopes=())
+        if not before and any(step.yields and not step.lasting for step in self._steps):
+            # What ends with the call is opened last: scopes of anyio are closed in the reverse order or not at all.
+            self._steps.sort(key=lambda step: not step.lasting)
         return Plan(self._steps, arguments, self._parameters(needs), self._size)
 
     def plan_guards(self, guards: Sequence[Dependency]) -> Plan:
