@@ -11,6 +11,8 @@ from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter import BrokerError
 from wsrouter.brokers.base import Publication
+from wsrouter.brokers.redis.names import Names
+from wsrouter.brokers.redis.payloads import Payloads
 from wsrouter.history import History, Position
 
 TIMES = {"ttl": 5.0, "heartbeat": 0.2, "timeout": 0.5}
@@ -223,6 +225,21 @@ async def test_an_order_that_was_missed_is_taken(own_server: RedisServer, opened
         await eventually(lambda: len(there.delivered) == 2, 10)
         assert [each.type for each in there.delivered] == ["first", "second"]
         assert there.delivered[1].age > 0
+
+
+async def test_orders_that_redis_did_not_tell_are_asked_for_again(own_server: RedisServer, opened: Open) -> None:
+    """Also where the connection stays on which it refused to."""
+    node = await opened(own_server, **TIMES)
+    await node.broker.subscribe("user", "ada")
+    key = Names("wsrouter:", 0).key("orders", "ada")
+    own_server.ask("SET", key, "text")
+    own_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: node.has_lost("user", "ada") and node.up, 5)
+    own_server.ask("DEL", key)
+    order = Payloads("other").disconnect(Publication("disconnect", "ada", "banned"), "id")
+    own_server.ask("RPUSH", key, b"%d000 %b" % (own_server.ask("TIME")[0], order))
+    await eventually(lambda: [each.type for each in node.delivered] == ["banned"], 5)
+    assert len(node.losses) == 1
 
 
 async def test_scripts_that_redis_forgot_are_given_again(own_server: RedisServer, opened: Open) -> None:

@@ -88,3 +88,36 @@ async def test_a_slot_of_unknown_outcome_is_given_back(own_server: RedisServer, 
     await eventually(lambda: here.up and there.up, 10)
     await eventually(lambda: not own_server.ask("KEYS", "*slots*"), 10)
     assert (await there.broker.acquire("unknown", "2", 1, replace=False)).held
+
+
+async def test_a_slot_that_redis_refused_to_take_back_is_given_back_later(
+    own_server: RedisServer, opened: Open
+) -> None:
+    """Redis may refuse to write for a moment, over a connection that stays."""
+    here, there = await opened(own_server, **TIMES), await opened(own_server, **TIMES)
+    assert (await here.broker.acquire("name", "1", 1, replace=False)).held
+    own_server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    await here.broker.release("name", "1")
+    own_server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+    await eventually(lambda: not own_server.ask("KEYS", "*slots*"), 5)
+    assert (await there.broker.acquire("name", "2", 1, replace=False)).held
+    assert here.losses == []
+
+
+async def test_to_give_a_slot_back_costs_the_same_for_many_holders(own_server: RedisServer, opened: Open) -> None:
+    """Redis is told of the one that is released, not of all that stay; after a loss of all, in lots."""
+    node = await opened(own_server)
+    for number in range(600):
+        await node.broker.acquire("name", f"holder-{number}", 600, replace=False)
+    before = _received(own_server)
+    await asyncio.gather(*(node.broker.release("name", f"holder-{number}") for number in range(300)))
+    assert (_received(own_server) - before) / 300 < 300
+    key = own_server.ask("KEYS", "*slots*")[0]
+    assert own_server.ask("ZCARD", key) == 300
+    own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    own_server.ask("DEL", key)
+    await eventually(lambda: own_server.ask("ZCARD", key) == 300, 5)
+
+
+def _received(server: RedisServer) -> int:
+    return int(server.ask("INFO", "stats")["total_net_input_bytes"])

@@ -150,6 +150,7 @@ class RedisNode:
                 ("heart", self._heart.run),
                 ("upkeep", self._upkeep.run),
                 ("orders", self._orders.run),
+                ("slots", self.slots.run),
             )
         ]
 
@@ -256,6 +257,9 @@ class RedisNode:
 
     def _beaten(self) -> None:
         self._holes.tell()
+        if any(link.publisher.up for link in self.servers.links):
+            self._orders.again()
+            self.slots.again()
 
 
 async def _watched(run: Callable[[], Awaitable[None]]) -> None:

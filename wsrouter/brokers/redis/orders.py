@@ -91,7 +91,7 @@ class Orders:
         try:
             await self.take(subscription)
         except BrokerError:
-            return  # `again` comes with the next connection
+            return  # `again` comes with the next heartbeat
         self._unknown.pop(subscription, None)
 
     def _key(self, user: str) -> bytes:

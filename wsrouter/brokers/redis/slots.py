@@ -1,7 +1,7 @@
 """Slots that are held across all nodes: a sorted set for each name, of nodes and holders by the time they came."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from math import ceil
 from time import monotonic
@@ -19,6 +19,9 @@ from wsrouter.errors import BrokerError
 
 _LIFE: Final = 3
 """For how many times the ``ttl`` of nodes a key is kept after it was used last."""
+
+_MOST_AT_ONCE: Final = 256
+"""Holders that one script is told of, and names of which Redis is told together."""
 
 
 class RedisSlots:
@@ -57,6 +60,9 @@ class RedisSlots:
         self._life = ceil(ttl * 1000 * _LIFE)
         self._holders: dict[str, dict[str, bool]] = {}
         """Of each name those who hold a slot, and those who do not any more, which Redis may not know yet."""
+        self._untold: dict[str, None] = {}
+        """Names of which Redis is to be told again."""
+        self._wanted = asyncio.Event()
 
     async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
         """Take a slot.
@@ -90,8 +96,23 @@ class RedisSlots:
 
     def renew(self) -> None:
         """Tell Redis again what is held and what is not: it may have forgotten one, and never heard of the other."""
-        for name in self._holders:
-            self._tell(name)
+        self._untold.update(dict.fromkeys(self._holders))
+        self.again()
+
+    def again(self) -> None:
+        """Try again to tell what Redis could not be told, or refused to take."""
+        if self._untold:
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Tell what is to be told again, until this is cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            names = [*self._untold]
+            for begin in range(0, len(names), _MOST_AT_ONCE):
+                some = names[begin : begin + _MOST_AT_ONCE]
+                await asyncio.gather(*map(self._tell_all, some), return_exceptions=True)
 
     async def aclose(self) -> None:
         """Give all slots back.
@@ -101,8 +122,7 @@ class RedisSlots:
         """
         for holders in self._holders.values():
             holders.update(dict.fromkeys(holders, False))
-        told = [future for name in [*self._holders] if (future := self._tell(name)) is not None]
-        await asyncio.gather(*told)
+        await asyncio.gather(*map(self._tell_all, [*self._holders]))
 
     async def _acquire(self, name: str, holder: str, most: int, mode: str) -> Any:
         key = self._names.key("slots", name)
@@ -113,24 +133,38 @@ class RedisSlots:
 
     def _return(self, name: str, holder: str) -> "asyncio.Future[Any] | None":
         self._holders.setdefault(name, {})[holder] = False
-        return self._tell(name)
+        return self._tell(name, {holder: False})
 
-    def _tell(self, name: str) -> "asyncio.Future[Any] | None":
-        """Tell Redis who holds slots of a name; `renew` does so again where this fails."""
+    async def _tell_all(self, name: str) -> None:
+        """Tell Redis who holds slots of a name, and who does not.
+
+        Raises:
+            BrokerError: it did not take all of it.
+        """
+        self._untold.pop(name, None)
+        holders = [*self._holders.get(name, {}).items()]
+        for begin in range(0, len(holders), _MOST_AT_ONCE):
+            told = self._tell(name, dict(holders[begin : begin + _MOST_AT_ONCE]))
+            if told is not None:
+                await told
+
+    def _tell(self, name: str, holders: Mapping[str, bool]) -> "asyncio.Future[Any] | None":
+        """Tell Redis of some holders of a name; where this fails, `again` does so."""
         key = self._names.key("slots", name)
-        holders = dict(self._holders[name])
         arguments: list[Part] = [self._life]
         for holder, holds in holders.items():
             arguments += [self._member(holder), int(holds)]
         try:
             told = self._servers.publisher(key).send(self._scripts.renew.call([key], *arguments))
         except BrokerError:
+            self._untold[name] = None
             return None
         told.add_done_callback(partial(self._told, name, holders))
         return told
 
-    def _told(self, name: str, told: dict[str, bool], done: "asyncio.Future[Any]") -> None:
+    def _told(self, name: str, told: Mapping[str, bool], done: "asyncio.Future[Any]") -> None:
         if done.cancelled() or done.exception() is not None:
+            self._untold[name] = None
             return
         holders = self._holders.get(name, {})
         for holder, holds in told.items():
