@@ -59,6 +59,9 @@ class ShakyBroker(MemoryBroker):
         """For what the answers to the next questions wait, one each."""
         self.fails = 0
         """How often it does not answer from now on."""
+        self.releasing = asyncio.Event()
+        """Set unless it answers nobody who gives a slot back."""
+        self.releasing.set()
         self.names: set[Name] = set()
         self.asked: list[str] = []
         """What it was asked that needs the server."""
@@ -116,6 +119,10 @@ class ShakyBroker(MemoryBroker):
         if self.gates:
             await self.gates.popleft().wait()
         return slot
+
+    async def release(self, name: str, holder: str) -> None:
+        await super().release(name, holder)
+        await self.releasing.wait()
 
     def take(self, publication: Publication) -> None:
         """Take what comes from the server, or let it wait."""

@@ -13,7 +13,7 @@ from websockets.http11 import Response
 from tests.envelopes import close_of, receive, send
 from tests.nodes import Node, ShakyBroker, go_away, log_in, nodes
 from tests.support import connect, eventually, serve, vanish
-from wsrouter import ConfigurationError, Connection, Deny, Hub, WebSocketHandler, WebSocketRouter
+from wsrouter import ConfigurationError, Connection, Deny, Hub, Limits, WebSocketHandler, WebSocketRouter
 from wsrouter.guards import ConnectionLimit
 
 
@@ -146,6 +146,21 @@ async def test_a_client_that_goes_while_the_broker_is_asked() -> None:
         await eventually(lambda: not a.broker.gates)
         assert slots(a) == 1
         late.cancel()
+        await eventually(lambda: slots(a) == 0)
+        await b.enter("user=ada")
+
+
+async def test_a_broker_that_does_not_answer_was_told_of_every_place() -> None:
+    """A connection that ends does not wait for it for longer than `Limits.close`, and logs no error."""
+
+    def guards() -> list[Any]:
+        return [log_in, ConnectionLimit(per_user=1, per_ip=9, total=9, everywhere=True)]
+
+    async with nodes(handlers={"/": Here}, guards=guards, limits=Limits(close=0.2)) as (a, b):
+        ws = await a.enter("user=ada")
+        assert slots(a) == 3
+        a.broker.releasing.clear()
+        await ws.close()
         await eventually(lambda: slots(a) == 0)
         await b.enter("user=ada")
 

@@ -1,11 +1,13 @@
 """Places that are counted on all nodes together: slots of the hub's broker."""
 
+import asyncio
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from wsrouter.brokers.base import Publication, Slot
+from wsrouter.brokers.base import Broker, Publication, Slot
 from wsrouter.connection import ServerConnection
 from wsrouter.errors import BrokerError, ConfigurationError
 from wsrouter.hub import Hub
@@ -76,5 +78,11 @@ class Slots:
 
     async def give_back(self, hub: Hub, connection: ServerConnection) -> None:
         """Give back what a connection holds, also if the task is being cancelled."""
-        for name in self._held.pop(connection, ()):
-            await shielded(hub.node.broker.release(name, connection.id), connection.limits.close)
+        held = self._held.pop(connection, None)
+        if held:
+            with suppress(TimeoutError):  # the broker was told, and gives them back as soon as it can
+                await shielded(_release(hub.node.broker, held, connection.id), connection.limits.close)
+
+
+async def _release(broker: Broker, names: Iterable[str], holder: str) -> None:
+    await asyncio.gather(*(broker.release(name, holder) for name in names))
