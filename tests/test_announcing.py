@@ -68,6 +68,21 @@ async def test_one_room_does_not_hold_up_others() -> None:
     await work.announcer.aclose(1)
 
 
+async def test_a_room_that_comes_when_all_are_through_is_seen_to() -> None:
+    """Also if as many as may be at the same time end in one iteration of the loop, and it comes within that."""
+    work = Work()
+    work.gate.clear()
+    for number in range(AT_ONCE):
+        work.announcer.add(f"room {number}")
+    await eventually(lambda: work.busy.total() == AT_ONCE)
+    work.gate.set()
+    while work.done.total() < AT_ONCE:  # noqa: ASYNC110 - in the very iteration
+        await asyncio.sleep(0)
+    work.announcer.add("late")
+    await eventually(lambda: work.done["late"])
+    await work.announcer.aclose(1)
+
+
 async def test_a_broker_that_does_not_answer_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     """After pauses that grow, of all rooms together; the log says so once, and once when it is over."""
     work = Work()

@@ -7,7 +7,7 @@ from random import uniform
 from typing import Final
 
 from wsrouter.errors import BrokerError
-from wsrouter.tasks import wait_for_end
+from wsrouter.tasks import current_task, wait_for_end
 
 logger = logging.getLogger("wsrouter")
 
@@ -87,24 +87,27 @@ class Announcer:
             worker.add_done_callback(self._workers.discard)
 
     async def _work(self) -> None:
-        while self._waiting and not self._paused:
-            room = next(iter(self._waiting))
-            del self._waiting[room]
-            self._busy[room] = False
-            try:
-                await self._see_to(room)
-            except BrokerError as exc:
-                self._busy[room] = True
-                self._fail(exc)
-            except Exception as exc:
-                logger.exception("presence of %r could not be told to other nodes", room)
-                self._busy[room] = True
-                self._fail(exc)
-            else:
-                self._succeed()
-            finally:
-                if self._busy.pop(room):
-                    self._waiting[room] = None
+        try:
+            while self._waiting and not self._paused:
+                room = next(iter(self._waiting))
+                del self._waiting[room]
+                self._busy[room] = False
+                try:
+                    await self._see_to(room)
+                except BrokerError as exc:
+                    self._busy[room] = True
+                    self._fail(exc)
+                except Exception as exc:
+                    logger.exception("presence of %r could not be told to other nodes", room)
+                    self._busy[room] = True
+                    self._fail(exc)
+                else:
+                    self._succeed()
+                finally:
+                    if self._busy.pop(room):
+                        self._waiting[room] = None
+        finally:
+            self._workers.discard(current_task())  # in this step: `add` counts those that look for more
 
     def _fail(self, exc: Exception) -> None:
         if self._paused:

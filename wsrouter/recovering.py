@@ -14,7 +14,7 @@ from wsrouter.following import Caught, Follower
 from wsrouter.history import History, Position, Recovery
 from wsrouter.joining import Newcomer
 from wsrouter.rules import RoomOptions
-from wsrouter.tasks import wait_for_end
+from wsrouter.tasks import current_task, wait_for_end
 
 logger = logging.getLogger("wsrouter")
 
@@ -144,12 +144,15 @@ class Recoveries:
             over.set()
 
     async def _work(self) -> None:
-        while self._waiting:
-            room = self._waiting.popleft()
-            try:
-                await self._recover(room)
-            finally:
-                self._over(room)
+        try:
+            while self._waiting:
+                room = self._waiting.popleft()
+                try:
+                    await self._recover(room)
+                finally:
+                    self._over(room)
+        finally:
+            self._workers.discard(current_task())  # in this step: `ask` counts those that look for more
 
     async def _recover(self, room: str) -> None:
         """Ask the broker about a room until it answers, and once more if that was not all."""
