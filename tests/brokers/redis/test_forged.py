@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.redis.nodes import Open, message
+from tests.brokers.redis.nodes import NodeOf, Open, message
 from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter import BrokerError
@@ -109,6 +109,22 @@ async def test_a_place_that_is_none_begins_a_stream_anew(redis_server: RedisServ
     recovery = await node.broker.recover("room", HISTORY, Position(before.epoch, 1))
     assert (recovery.recovered, recovery.offset) == (False, 1)
     assert recovery.epoch != before.epoch
+
+
+async def test_a_node_that_is_none_breaks_nothing(redis_server: RedisServer, opened: Open) -> None:
+    """Whatever stands in the list of nodes, those that are in it beat, and others start."""
+    key = Names("nodes:", 0).nodes
+    here = await opened(redis_server, prefix="nodes:", heartbeat=0.1)
+    redis_server.ask("ZADD", key, "+inf", b"\xff\x00 \n")
+    there = await opened(redis_server, prefix="nodes:", heartbeat=0.1)
+    for node in (here, there):
+        assert await node.broker.entries("room") == []
+        noted = redis_server.ask("ZSCORE", key, node.id)
+
+        def beats(node: NodeOf = node, noted: float = noted) -> bool:
+            return bool(redis_server.ask("ZSCORE", key, node.id) > noted)
+
+        await eventually(beats)
 
 
 @pytest.mark.parametrize("kind", ["stream", "kept", "orders", "entries", "slots"])

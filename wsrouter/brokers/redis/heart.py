@@ -112,7 +112,7 @@ class Heart:
         known, self._run = self._run, publisher.run
         forgotten = new == 1 and known is not None
         ages = {
-            node.decode(): max(0.0, (float(time) - float(at)) / 1000)
+            node.decode(errors="replace"): max(0.0, (float(time) - float(at)) / 1000)
             for node, at in zip(listed[::2], listed[1::2], strict=True)
         }
         for node in self._nodes.heard(ages, monotonic(), forgotten=forgotten):
