@@ -127,6 +127,8 @@ async def test_what_is_kept_up_is_sent_again_and_again() -> None:
 
     def send(key: bytes, command: bytes) -> "asyncio.Future[None]":
         sent.append(command)
+        if fails and command == b"nowhere":
+            raise BrokerError("no server is known to have it")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if fails and command == b"fails":
             done.set_exception(BrokerError("down"))
@@ -139,13 +141,14 @@ async def test_what_is_kept_up_is_sent_again_and_again() -> None:
     upkeep.hold(b"slow", 600, b"slow")
     upkeep.hold(b"fast", 0.02, b"fast")
     upkeep.hold(b"fails", 0.02, b"fails")
-    await eventually(lambda: sent.count(b"fast") >= 3 and sent.count(b"fails") >= 3)
+    upkeep.hold(b"nowhere", 0.02, b"nowhere")
+    await eventually(lambda: all(sent.count(each) >= 3 for each in (b"fast", b"fails", b"nowhere")))
     assert b"slow" not in sent
     upkeep.release(b"fast")
     upkeep.release(b"unknown")
     sent.clear()
     await eventually(lambda: sent.count(b"fails") >= 3)
     assert b"fast" not in sent
-    assert len(upkeep) == 2
+    assert len(upkeep) == 3
     running.cancel()
     await asyncio.wait([running])

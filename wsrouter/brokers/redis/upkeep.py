@@ -64,13 +64,21 @@ class Upkeep:
             kept = self._kept.get(name)
             if kept is not None:
                 names.append(name)
-                replies.append(self._send(name.encode(), kept.command))
+                replies.append(self._reply(name.encode(), kept.command))
         outcomes = await asyncio.gather(*replies, return_exceptions=True)
         for name, outcome in zip(names, outcomes, strict=True):
             kept = self._kept.get(name)
             if kept is not None:
                 failed = isinstance(outcome, BrokerError)
                 self._deadlines.add(name, monotonic() + (min(_AGAIN, kept.every) if failed else kept.every))
+
+    def _reply(self, key: bytes, command: bytes) -> "asyncio.Future[Any]":
+        try:
+            return self._send(key, command)
+        except BrokerError as exc:  # no server is known to have the key
+            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            failed.set_exception(exc)
+            return failed
 
     def __len__(self) -> int:
         return len(self._kept)
