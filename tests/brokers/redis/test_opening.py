@@ -11,6 +11,7 @@ from redis.asyncio import RedisCluster as Client
 
 from tests.brokers.redis.cluster import RedisCluster
 from tests.brokers.redis.nodes import NodeOf, Open, message
+from tests.brokers.redis.proxy import serve_proxy
 from tests.redis_server import RedisServer
 from tests.support import eventually
 from wsrouter import BrokerError, ConfigurationError
@@ -40,6 +41,7 @@ def test_arguments_are_checked() -> None:
         ({"url": "redis://h", "client": Redis()}, "either an address"),
         ({"url": "127.0.0.1:6379"}, "redis://127"),
         ({"url": "http://user:s3cret@h"}, "redis://127"),
+        ({"url": "redis://user:s3cret@h/0?retries=3"}, "retries"),
         ({"url": "redis://h", "prefix": ""}, "letters"),
         ({"url": "redis://h", "prefix": "a{b}:"}, "braces"),
         ({"url": "redis://h", "prefix": "a b"}, "blanks"),
@@ -72,6 +74,29 @@ async def test_a_broker_serves_one_receiver(redis_server: RedisServer, opened: O
     await node.broker.subscribe("room", "room")
     await node.broker.publish(message("room", b"1"))
     assert node.data == [b"1"]
+
+
+async def test_a_start_that_is_given_up_leaves_nothing(redis_server: RedisServer, opened: Open) -> None:
+    """Whoever waits no longer for a Redis that does not answer can start the broker again."""
+    async with serve_proxy(redis_server.port) as proxy:
+        broker = RedisBroker(proxy.url)
+        proxy.passes.clear()
+        node = NodeOf(broker, "given-up")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await broker.start(node.id, node)
+        await no_task_left_of("wsrouter redis")
+        proxy.passes.set()
+        await broker.start("again", node)
+        await broker.subscribe("room", "room")
+        await broker.publish(message("room", b"1"))
+        assert node.data == [b"1"]
+        await broker.aclose()
+
+
+async def no_task_left_of(name: str) -> None:
+    """Wait until no task has a name that begins so."""
+    await eventually(lambda: not any(task.get_name().startswith(name) for task in asyncio.all_tasks()))
 
 
 async def test_a_client_lends_its_options(redis_server: RedisServer, opened: Open) -> None:

@@ -69,7 +69,11 @@ class RedisBroker(Broker):
         if not _NODE.fullmatch(node):
             raise ConfigurationError(f"start(node={node!r}): expected at most 32 letters, digits, '-' and '_'")
         self._node = RedisNode(node, receiver, self._connector, self._names, self._times, grace)
-        await self._node.open()
+        try:
+            await self._node.open()
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         node, self._node = self._node, None

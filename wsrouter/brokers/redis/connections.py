@@ -40,6 +40,9 @@ class Connector:
         options: what its constructor takes.
         timeout: seconds for opening one.
         owner: whose options they are, and what they may refer to.
+
+    Raises:
+        ConfigurationError: redis-py does not take the options.
     """
 
     def __init__(self, connection_class: Any, options: Mapping[str, Any], timeout: float, owner: object = None) -> None:
@@ -62,6 +65,10 @@ class Connector:
             "socket_timeout": None,
             "socket_connect_timeout": timeout,
         }
+        try:
+            self.new()  # else nobody learns before the first attempt what is wrong with the options
+        except (TypeError, ValueError, RedisError) as exc:
+            raise ConfigurationError(f"The options for Redis: redis-py does not take them: {exc}") from None
 
     @classmethod
     def of_url(cls, url: str, timeout: float) -> "Connector":
