@@ -8,6 +8,7 @@ from tests.brokers.redis.nodes import NodeOf, Open
 from tests.brokers.redis.proxy import serve_proxy
 from tests.redis_server import RedisServer
 from tests.support import eventually
+from wsrouter import BrokerError
 from wsrouter.brokers.base import Entry
 
 TIMES = {"ttl": 0.9, "heartbeat": 0.1, "timeout": 0.4}
@@ -113,6 +114,26 @@ async def test_who_may_come_back_outlives_the_last_node(redis_server: RedisServe
     await node.broker.aclose()
     [key] = [key for key in redis_server.ask("KEYS", "outlives:*") if redis_server.ask("TYPE", key) == b"hash"]
     assert 60_000 < redis_server.ask("PTTL", key) <= 90_400
+
+
+async def test_what_was_not_announced_is_not_kept(own_server: RedisServer, opened: Open) -> None:
+    """An entry that Redis never had is not this node's, and its room's key is not kept up for it."""
+    node = await opened(own_server, ttl=5.0, heartbeat=0.2, timeout=0.5)
+    entry = Entry("known", node.id, "u")
+    await node.broker.announce("room", [entry])
+    own_server.kill()
+    await eventually(lambda: not node.up, 10)
+    for room, ref in ("room", "known"), ("room", "new"), ("another", "new"):
+        with pytest.raises(BrokerError):
+            await node.broker.announce(room, [Entry(ref, node.id, "u")])
+    own_server.start()
+    await eventually(lambda: node.up, 10)
+    await node.broker.announce("another", [Entry("later", node.id, "u")])
+    await node.broker.withdraw("another", ["later"])
+    own_server.ask("CONFIG", "RESETSTAT")
+    await node.broker.aclose()
+    calls = {each: facts["calls"] for each, facts in own_server.ask("INFO", "commandstats").items()}
+    assert calls["cmdstat_hmget"] == 1, "it withdraws the one that it had announced, in one room"
 
 
 async def test_a_redis_that_is_emptied_is_told_again(own_server: RedisServer, opened: Open) -> None:

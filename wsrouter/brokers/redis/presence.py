@@ -93,6 +93,8 @@ class RedisPresence:
             return ()
         key, channel = self._keys(room)
         publisher = self._servers.publisher(key)
+        own = self._own.get(room, {})
+        new = [entry.ref for entry in entries if entry.ref not in own]
         self._note(room, key, {entry.ref: entry.dropped for entry in entries})
         replies: list[asyncio.Future[list[bytes]]] = []
         for some in batched(entries):
@@ -100,7 +102,13 @@ class RedisPresence:
             for entry in some:
                 arguments += [entry.ref, int(entry.dropped), item(entry)]
             replies.append(publisher.send(self._scripts.announce.call([key, channel], *arguments)))
-        refs = [ref.decode() for refused in await asyncio.gather(*replies) for ref in refused]
+        outcomes: list[Any] = await asyncio.gather(*replies, return_exceptions=True)
+        failures = [each for each in outcomes if isinstance(each, BrokerError)]
+        if failures:
+            if len(failures) == len(outcomes) and not any(each.outcome_unknown for each in failures):
+                self.forget(room, new)
+            raise failures[0]
+        refs = [ref.decode() for refused in outcomes for ref in refused]
         self.forget(room, refs)
         return refs
 
