@@ -97,6 +97,18 @@ async def test_what_is_forged_in_a_stream_is_not_recovered(
     assert [each.data for each in recovery.publications] == [b"3"]
 
 
+async def test_what_is_forged_where_a_stream_is_oldest_is_forgotten(redis_server: RedisServer, opened: Open) -> None:
+    """It is older than all that is kept, and stops neither who publishes nor who recovers."""
+    node = await opened(redis_server, prefix="oldest:")
+    await node.broker.publish(message("room", b"1"), HISTORY)
+    epoch = (await node.broker.recover("room", HISTORY, None)).epoch
+    redis_server.ask("LPUSH", Names("oldest:", 0).key("kept", "room"), "no time at all")
+    for number in range(2, 20):
+        await node.broker.publish(message("room", b"%d" % number), HISTORY)
+    recovery = await node.broker.recover("room", HISTORY, Position(epoch, 0))
+    assert [each.data for each in recovery.publications] == [b"%d" % number for number in range(1, 20)]
+
+
 @pytest.mark.parametrize("place", ["text", "{run}-x", "{run}-x 1", "{run}-x a b", "{run}-x -1 -1"])
 async def test_a_place_that_is_none_begins_a_stream_anew(redis_server: RedisServer, opened: Open, place: str) -> None:
     """Whatever stands where Redis keeps epoch and offset."""

@@ -59,9 +59,13 @@ local function set_place(epoch, offset, renewed)
   end
 end
 
+local function is_old(entry)
+  return (tonumber(string.match(entry, '^%d+') or '0') or 0) <= time - ttl
+end
+
 local function forget_what_is_old()
   local oldest = redis.call('LINDEX', kept, 0)
-  while oldest and tonumber(string.match(oldest, '^%d+')) <= time - ttl do
+  while oldest and is_old(oldest) do
     redis.call('LPOP', kept)
     oldest = redis.call('LINDEX', kept, 0)
   end
