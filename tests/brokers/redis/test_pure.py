@@ -99,6 +99,7 @@ def test_names_are_digests(one: str, other: str) -> None:
     channel = names.channel("room", one)
     assert (names.channel("room", other) == channel) is (one == other)
     assert len({channel, names.channel("user", one), Names("p:", 1).channel("room", one)}) == 3
+    assert Names("p", 11).channel("room", one) != Names("p1", 1).channel("room", one)
     assert len(channel) == len(b"p:0:room:{}") + 24
     assert channel.isascii()
     assert names.stream(one)[2] == channel

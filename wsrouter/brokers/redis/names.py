@@ -32,7 +32,9 @@ class Names:
             )
         self._prefix = prefix.encode()
         self._channels = {
-            target: b"%b%d:%b:" % (self._prefix, database, target.encode()) for target in ("room", "user", "node")
+            # The number between two colons, or that of one prefix could be taken for the end of another.
+            target: b"%b%b:%d:" % (self._prefix, target.encode(), database)
+            for target in ("room", "user", "node")
         }
         self._stream = self._prefix + b"stream:"
         self._kept = self._prefix + b"kept:"
