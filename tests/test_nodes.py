@@ -1,6 +1,7 @@
 """Several hubs that share rooms, users and history: what a client sees does not depend on the node that it is on."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.envelopes import close_of, receive, send
 from tests.nodes import Said, nodes
 from tests.support import connect
 from wsrouter import ConfigurationError, Connection, Hub
-from wsrouter.brokers import MemoryBroker
+from wsrouter.brokers import MemoryBroker, Publication
 
 
 async def said(ws: ClientConnection, *numbers: int) -> None:
@@ -139,3 +140,15 @@ async def test_a_broker_serves_one_hub() -> None:
             pass
     async with Hub(broker):
         pass
+
+
+async def test_who_publishes_to_a_room_of_another_sort_is_not_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that takes a room for raw, or a raw one for none, is dropped with a line in the log."""
+    async with nodes() as (a, b):
+        ws = await a.enter("room=plain&user=ada")
+        raw = Publication("room", "plain", frame=b"\x00")
+        for publication in raw, replace(raw, target="user", name="ada"):
+            await b.broker.publish(publication)
+        await b.hub.broadcast("plain", Said(n=1))
+        assert (await receive(ws))["type"] == "said"
+        assert caplog.text.count("'plain'") == 1

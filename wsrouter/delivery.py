@@ -1,6 +1,7 @@
 """Who of this process gets what comes from the broker."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
@@ -18,11 +19,15 @@ from wsrouter.rules import RoomOptions
 from wsrouter.runs import Prepared
 from wsrouter.writer import Shared
 
+logger = logging.getLogger("wsrouter")
+
 STATE_LOST: Final = 4510
 SLICE_SECONDS: Final = 0.005
 """So long holes are told of before the event loop gets its turn."""
 LOOK_EVERY: Final = 64
 """After so many the clock is looked at."""
+LOG_EVERY: Final = 10.0
+"""Seconds between two lines about what was dropped."""
 _UNKNOWN: Final = dump({"dropped": None})
 
 
@@ -49,6 +54,7 @@ class Delivery:
         self._options = options
         self._untold: set[tuple[Target, str]] = set()
         """Rooms and users that are still to be told of a hole, before anything else."""
+        self._dropped_at = -LOG_EVERY
 
     def to_room(self, publication: Publication) -> None:
         """Hand a publication to the members of a room; what has a place in the stream, in the order of that."""
@@ -61,6 +67,9 @@ class Delivery:
         if room is None:
             return
         options = self._options(publication.name)
+        if options.raw is (publication.frame is None):
+            self._drop(publication)
+            return
         excluded = {each for id in publication.exclude if (each := self.connections.get(id)) is not None}
         for user in publication.exclude_users:
             excluded.update(self.users.members(user))
@@ -79,8 +88,20 @@ class Delivery:
         user = self.users.get(publication.name)
         if user is None:
             return
+        if publication.frame is not None:
+            self._drop(publication)
+            return
         others = {each for each in user.members if each.raw or each.id not in self.connections}
         self.delivered += self.cork.publish(user, prepared(publication), "disconnect", excluded=others)
+
+    def _drop(self, publication: Publication) -> None:
+        """Drop what a process published that takes a room for raw which is none here, or the other way round."""
+        now = monotonic()
+        if now - self._dropped_at >= LOG_EVERY:
+            self._dropped_at = now
+            sort = "no raw frame" if publication.frame is None else "a raw frame"
+            text = "Dropped what was published to the %s %r: it is %s; all processes need the same Hub(rooms=)"
+            logger.warning(text, publication.target, publication.name, sort)
 
     def disconnect(self, publication: Publication) -> None:
         """Close the connections of a user that had begun when it was ordered; those that are not known yet, too."""
