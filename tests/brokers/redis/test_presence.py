@@ -136,6 +136,27 @@ async def test_what_was_not_announced_is_not_kept(own_server: RedisServer, opene
     assert calls["cmdstat_hmget"] == 1, "it withdraws the one that it had announced, in one room"
 
 
+async def test_what_another_node_took_over_is_forgotten(redis_server: RedisServer, opened: Open) -> None:
+    """Also by a node that did not hear of it, because nobody was in the room there, when it asks who is there."""
+    here, there = await opened(redis_server), await opened(redis_server)
+    await here.broker.announce("taken", [Entry("1", here.id, "u", dropped=True), Entry("2", here.id, "u")])
+    assert await there.broker.announce("taken", [Entry("1", there.id, "u")]) == []
+    node = here.broker._node  # pyright: ignore[reportPrivateUsage]
+    assert node is not None
+    presence = node.presence
+    await here.broker.entries("taken")
+    await here.broker.withdraw("taken", ["2"])
+    assert not presence.rooms
+    await here.broker.announce("taken", [Entry("3", here.id, "u")])
+    asking = asyncio.create_task(here.broker.entries("taken"))
+    await asyncio.sleep(0)
+    await there.broker.announce("taken", [Entry("1", there.id, "u", dropped=True)])
+    assert await here.broker.announce("taken", [Entry("1", here.id, "u")]) == []
+    await asking
+    await here.broker.withdraw("taken", ["3"])
+    assert "taken" in presence.rooms, "it is this node's again, whatever it was when it asked"
+
+
 async def test_a_redis_that_is_emptied_is_told_again(own_server: RedisServer, opened: Open) -> None:
     """A node notices by its heartbeat, and says of its rooms with entries that they have to be announced again."""
     node, other = await opened(own_server, **TIMES), await opened(own_server, **TIMES)

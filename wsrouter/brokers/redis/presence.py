@@ -5,7 +5,7 @@ expiry, for when no node is left to clean up.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from math import ceil
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -30,6 +30,18 @@ _MOST_AT_ONCE: Final = 256
 """Entries that one script takes, or that are read before the loop is given back."""
 
 T = TypeVar("T")
+
+
+class _Own:
+    """The entries of this node in one room."""
+
+    __slots__ = ("refs", "turn")
+
+    def __init__(self) -> None:
+        self.refs: dict[str, bool] = {}
+        """Of each whether it is dropped."""
+        self.turn = 0
+        """How often some were announced."""
 
 
 class RedisPresence:
@@ -76,7 +88,7 @@ class RedisPresence:
         self._ttl = ttl
         self._life = ceil(max(ttl * _LIFE, ttl + grace) * 1000)
         self._grace = grace
-        self._own: dict[str, dict[str, bool]] = {}
+        self._own: dict[str, _Own] = {}
 
     @property
     def rooms(self) -> Collection[str]:
@@ -93,9 +105,7 @@ class RedisPresence:
             return ()
         key, channel = self._keys(room)
         publisher = self._servers.publisher(key)
-        own = self._own.get(room, {})
-        new = [entry.ref for entry in entries if entry.ref not in own]
-        self._note(room, key, {entry.ref: entry.dropped for entry in entries})
+        new = self._note(room, key, {entry.ref: entry.dropped for entry in entries})
         replies: list[asyncio.Future[list[bytes]]] = []
         for some in batched(entries):
             arguments: list[Part] = [self._node, self._life, self._present]
@@ -139,6 +149,8 @@ class RedisPresence:
         """
         key, _ = self._keys(room)
         publisher = self._servers.publisher(key)
+        own = self._own.get(room)
+        turn = 0 if own is None else own.turn
         (now, kept), _ = await asyncio.gather(publisher.call(self._scripts.entries.call([key])), self._ask_for_nodes())
         alive, settled = self._nodes.alive(monotonic()), self._nodes.settled(monotonic())
         found: list[Entry] = []
@@ -159,6 +171,8 @@ class RedisPresence:
                 void += [ref, value]
         if void:
             await publisher.call(self._scripts.remove.call([key], *void))
+        if own is not None and own is self._own.get(room) and own.turn == turn:
+            self.forget(room, [each.ref for each in found if each.node != self._node])
         return found
 
     def forget(self, room: str, refs: Collection[str]) -> None:
@@ -167,8 +181,8 @@ class RedisPresence:
         if own is None:
             return
         for ref in refs:
-            own.pop(ref, None)
-        if not own:
+            own.refs.pop(ref, None)
+        if not own.refs:
             del self._own[room]
             self._upkeep.release(self._keys(room)[0])
 
@@ -178,7 +192,7 @@ class RedisPresence:
         Raises:
             BrokerError: some of it is not withdrawn.
         """
-        leaving = {room: [ref for ref, dropped in own.items() if not dropped] for room, own in self._own.items()}
+        leaving = {room: [ref for ref, dropped in own.refs.items() if not dropped] for room, own in self._own.items()}
         outcomes: list[Any] = await asyncio.gather(
             *(self.withdraw(room, refs) for room, refs in leaving.items()), return_exceptions=True
         )
@@ -186,12 +200,16 @@ class RedisPresence:
             if isinstance(outcome, BrokerError):
                 raise outcome
 
-    def _note(self, room: str, key: bytes, refs: dict[str, bool]) -> None:
+    def _note(self, room: str, key: bytes, refs: Mapping[str, bool]) -> Sequence[str]:
+        """Note entries as this node's, and return those that are new."""
         own = self._own.get(room)
         if own is None:
-            own = self._own[room] = {}
+            own = self._own[room] = _Own()
             self._upkeep.hold(key, self._ttl, pack("PEXPIRE", key, self._life))
-        own.update(refs)
+        new = [ref for ref in refs if ref not in own.refs]
+        own.refs.update(refs)
+        own.turn += 1
+        return new
 
     def _keys(self, room: str) -> tuple[bytes, bytes]:
         return self._names.key("entries", room), self._names.channel("room", room)
