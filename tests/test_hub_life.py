@@ -1,5 +1,6 @@
 """When a hub starts and stops, and what it asks of its broker."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -189,3 +190,38 @@ async def test_a_broker_that_does_not_start(caplog: pytest.LogCaptureFixture) ->
     with pytest.raises(OSError, match="no route to broker"):
         async with serve(app_of(Member, hub=Hub(BrokenBroker()))):
             pytest.fail("it has started")
+
+
+class LingeringBroker(MemoryBroker):
+    """A broker that takes its time to close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def aclose(self) -> None:
+        self.closing.set()
+        await self.gate.wait()
+        await super().aclose()
+
+
+async def test_who_publishes_while_it_stops_waits() -> None:
+    """What comes as the application ends starts it again afterwards, and not under what is being closed."""
+    broker = LingeringBroker()
+    hub = Hub(broker)
+    async with serve(app_of(Member, hub=hub)) as server:
+        async with connect(server):
+            await eventually(lambda: hub.rooms == {"a": 1})
+        publishing = asyncio.create_task(_publish_late(broker, hub))
+    await publishing
+    async with serve(app_of(Member, hub=hub)) as server, connect(server) as ws:
+        await eventually(lambda: hub.rooms == {"a": 1})
+        await hub.broadcast("a", Said(text="hi"))
+        assert (await receive(ws))["data"]["text"] == "hi"
+
+
+async def _publish_late(broker: LingeringBroker, hub: Hub) -> None:
+    await broker.closing.wait()
+    asyncio.get_running_loop().call_later(0.05, broker.gate.set)
+    await hub.broadcast("a", Said(text="late"))

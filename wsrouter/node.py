@@ -52,7 +52,7 @@ class Node:
         self.recoveries = Recoveries(broker, self._followers, options, self.delivery.catch_up)
         self._entered = 0
         self._started = False
-        self._starting: asyncio.Lock | None = None
+        self._starting: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
@@ -69,7 +69,6 @@ class Node:
             self._entered -= 1
             if self._entered == 0:
                 self._started = False
-                self._starting = None
                 async with AsyncExitStack() as ends:
                     ends.push_async_callback(self.broker.aclose)
                     ends.push_async_callback(self.recoveries.aclose)
@@ -295,6 +294,7 @@ class Node:
             self.recoveries = Recoveries(self.broker, self._followers, self._options, self.delivery.catch_up)
 
     def _lock(self) -> asyncio.Lock:
-        if self._starting is None:
-            self._starting = asyncio.Lock()
-        return self._starting
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting[0] is not loop:
+            self._starting = loop, asyncio.Lock()
+        return self._starting[1]
