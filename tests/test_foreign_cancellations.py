@@ -50,7 +50,9 @@ class BeforeConnect(WebSocketHandler):
 
 
 @pytest.mark.parametrize(
-    ("handler", "guards"), [(Quiet, [cancelled]), (InConstructor, []), (BeforeConnect, [])], ids=lambda each: repr(each)
+    ("handler", "guards"),
+    [(Quiet, [cancelled]), (InConstructor, []), (BeforeConnect, [])],
+    ids=["guard", "constructor", "on_connect"],
 )
 async def test_before_accept_it_denies(
     handler: type[WebSocketHandler], guards: list[Any], caplog: pytest.LogCaptureFixture
@@ -93,7 +95,9 @@ class Lets(WebSocketHandler):
     def __init__(self, _: Annotated[None, ConnectionScoped(ends_badly)]) -> None: ...
 
 
-@pytest.mark.parametrize(("handler", "guards"), [(Leaves, []), (Lets, []), (Quiet, [ends_badly])], ids=repr)
+@pytest.mark.parametrize(
+    ("handler", "guards"), [(Leaves, []), (Lets, []), (Quiet, [ends_badly])], ids=["on_disconnect", "scope", "guard"]
+)
 async def test_at_the_end_it_is_logged(
     handler: type[WebSocketHandler], guards: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
