@@ -188,7 +188,7 @@ class Planner:
             key=key,
             request=self._parameters(needs),
             concurrency=dependency.concurrency,
-            guard=is_guard,
+            guard=is_guard or fresh,
             gives_user=is_guard and getattr(declared, "gives_user", False) is True,
             authenticator=declared if isinstance(declared, Authenticator) else None,
         )

@@ -167,7 +167,7 @@ class Step:
 
     def __post_init__(self) -> None:
         beyond = (self.key, self.request, self.concurrency, self.authenticator)
-        self.plain = self.do is Do.ASYNC and all(each is None for each in beyond)
+        self.plain = self.do is Do.ASYNC and not self.guard and all(each is None for each in beyond)
 
     @property
     def yields(self) -> bool:
@@ -276,7 +276,7 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
             value = await exits.enter_async_context(step.call(**arguments))
         else:
             value = await _in_turn(step, arguments)
-    if step.guard and not step.yields and (is_pending(value) or isinstance(value, BaseException)):
+    if step.guard and not step.yields and (value is False or is_pending(value) or isinstance(value, BaseException)):
         raise _no_decision(step.name, value)
     values[step.slot] = value
     if key is not None:
@@ -291,6 +291,8 @@ def _no_decision(name: str, value: object) -> ConfigurationError:
     """Return the error for a guard that admits by mistake, since it returns what it meant to await or to raise."""
     if isinstance(value, BaseException):
         return ConfigurationError(f"the guard {name} returned {type(value).__name__}; write raise in place of return")
+    if value is False:
+        return ConfigurationError(f"the guard {name} returned False, which denies nobody; raise Deny")
     if inspect.iscoroutine(value):
         value.close()
     return ConfigurationError(f"the guard {name} returned a coroutine; make it async def, and await what it calls")

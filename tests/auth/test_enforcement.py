@@ -315,7 +315,43 @@ async def returns_denial(connection: HTTPConnection) -> Any:
     return Deny(403)
 
 
-@pytest.mark.parametrize(("guard", "words"), [(forgets_await, "await what it calls"), (returns_denial, "write raise")])
+async def returns_false(connection: HTTPConnection) -> bool:
+    return False
+
+
+each_guard_that_decides_nothing = pytest.mark.parametrize(
+    ("guard", "words"),
+    [(forgets_await, "await what it calls"), (returns_denial, "write raise"), (returns_false, "raise Deny")],
+)
+
+
+@each_guard_that_decides_nothing
+@pytest.mark.parametrize("overridden", [False, True])
+@pytest.mark.logs_errors
+async def test_a_guard_of_a_method_that_decides_nothing_lets_nothing_through(
+    guard: Any, words: str, overridden: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a mistake like one before accept: the method is not called, and the client is told `internal`."""
+    called: list[str] = []
+
+    async def declared() -> None: ...
+
+    class Guarded(WebSocketHandler):
+        @on("do", guards=[declared if overridden else guard])
+        async def do(self, message: None) -> None:
+            called.append("do")
+
+    app = app_of(handler=Guarded)
+    if overridden:
+        app.dependency_overrides[declared] = guard
+    async with serve(app) as server, connect(server) as ws:
+        await send(ws, "do", id=1)
+        assert (await receive(ws))["error"]["code"] == "internal"
+    assert words in caplog.text
+    assert called == []
+
+
+@each_guard_that_decides_nothing
 @pytest.mark.logs_errors
 async def test_a_guard_that_decides_nothing_lets_nobody_in(
     guard: Any, words: str, caplog: pytest.LogCaptureFixture
