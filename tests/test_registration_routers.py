@@ -227,6 +227,55 @@ def an_exception_handler_for_a_status() -> None:
     WebSocketRouter().exception_handler(status)
 
 
+@mistakes.refused("WebSocketRouter(prefix='/ws').handler(", "Chat)", "@router.handler('/path')")
+def a_decorator_without_a_path() -> None:
+    decorate: Any = WebSocketRouter(prefix="/ws").handler
+
+    @decorate
+    class Chat(WebSocketHandler):
+        pass
+
+
+@mistakes.refused("WebSocketRouter(prefix='/ws')", "Chat", "'chat'", "'/chat'")
+def a_path_that_begins_without_a_slash() -> None:
+    class Chat(WebSocketHandler):
+        pass
+
+    WebSocketRouter(prefix="/ws").add_handler("chat", Chat)
+
+
+@mistakes.refused("Chat.__init__", "async def", "on_connect")
+def a_constructor_that_is_async() -> None:
+    class Chat(WebSocketHandler):
+        async def __init__(self) -> None:  # type: ignore[misc]
+            pass
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_message", "beside client_rooms it reads", "Envelope")
+def rooms_for_clients_of_a_handler_that_reads_text() -> None:
+    class Chat(WebSocketHandler):
+        client_rooms = ["news:*"]
+
+        async def on_message(self, text: str) -> None: ...
+
+    register(Chat)
+
+
+@late_mistakes.refused("Chat", "__init__", "@router.handler(...) above @dataclass")
+def a_class_that_becomes_a_dataclass_when_it_is_registered() -> FastAPI:
+    router = WebSocketRouter()
+
+    @dataclass
+    @router.handler("/{room}")
+    class Chat(WebSocketHandler):
+        room: str
+
+    assert Chat is not None
+    return app_of(router)
+
+
 async def endpoint() -> None: ...
 
 

@@ -19,6 +19,7 @@ from wsrouter.codecs import Codec
 from wsrouter.errors import ConfigurationError
 from wsrouter.handler import Guard, Middleware, WebSocketHandler
 from wsrouter.hub import Hub
+from wsrouter.kinds import name_of
 from wsrouter.limits import Limits
 from wsrouter.options import (
     calls_below,
@@ -118,6 +119,9 @@ class WebSocketRouter(APIRouter):
             ConfigurationError: a mistake in the class, with the parameter and the cure.
         """
 
+        if callable(path):
+            raise ConfigurationError(f"{self._owner}.handler({name_of(path)}): no path; write @router.handler('/path')")
+
         def register(cls: HandlerT) -> HandlerT:
             self.add_handler(path, cls, name=name)
             return cls
@@ -126,6 +130,10 @@ class WebSocketRouter(APIRouter):
 
     def add_handler(self, path: str, cls: type[WebSocketHandler], *, name: str | None = None) -> None:
         """Register a handler class; see `handler`."""
+        if path and not path.startswith("/"):
+            raise ConfigurationError(
+                f"{self._owner}: the path {path!r} of {name_of(cls)} begins without a slash; write {'/' + path!r}"
+            )
         table = HandlerTable(cls)
         table.check(self.prefix + path)
         super().add_api_websocket_route(path, _endpoint(table), name=name or cls.__name__)

@@ -59,6 +59,12 @@ class HandlerTable:
         if not _is_count(cls.max_in_flight):
             raise ConfigurationError(f"{cls.__qualname__}.max_in_flight = {cls.max_in_flight!r}: use 1 or more")
         self.cls = cls
+        self._init = cls.__init__
+        if kind_of(cls.__init__) is not Kind.SYNC:
+            raise ConfigurationError(
+                f"{cls.__qualname__}.__init__ is async def, and would not run; write def, and move what awaits to"
+                " on_connect or to a dependency"
+            )
         self.construct = needs_of(cls, f"{cls.__qualname__}.__init__")
         check_instance(cls.limits, Limits, f"{cls.__qualname__}.limits", "Limits(...)")
         guards = listed(cls.guards, f"{cls.__qualname__}.guards")
@@ -93,7 +99,12 @@ class HandlerTable:
         self.schema = Schema(payloads, open=self.reads == "envelope")
 
     def check(self, path: str) -> None:
-        """Check everything that is injected against the path of a route."""
+        """Check everything that is injected against the path of a route, and that the class is what it was."""
+        if self.cls.__init__ is not self._init:
+            raise ConfigurationError(
+                f"{self.cls.__qualname__}: __init__ was replaced after the class was registered; write"
+                " @router.handler(...) above @dataclass"
+            )
         hooks = (self.on_connect, self.on_message, self.on_disconnect)
         methods = [method for method in (*self.methods.values(), *hooks) if method is not None]
         guards = [guard.needs for guard in (*self.guards, *(guard for method in methods for guard in method.guards))]
@@ -201,8 +212,9 @@ class HandlerTable:
             payload = discriminated(payload, method.needs.owner)
             json = _check_payload(payload, method.needs.owner)
         if self.methods and reads not in ("envelope", "bytes"):
+            beside = "client_rooms" if all(tag.startswith("$") for tag in self.methods) else "@on methods"
             raise ConfigurationError(
-                f"{method.needs.owner}: beside @on methods it reads Envelope (what no method claims) or bytes"
+                f"{method.needs.owner}: beside {beside} it reads Envelope (what no method claims) or bytes"
                 f" (binary frames), not {inspect.formatannotation(payload)}"
             )
         return reads, json
