@@ -15,6 +15,7 @@ from wsrouter.calls import Call
 from wsrouter.chain import Chain, Revalidation
 from wsrouter.codecs import is_object
 from wsrouter.connection import ServerConnection, identity_of
+from wsrouter.containers import is_pending
 from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.identity import EXPIRED, Authenticator, end_of, found, on_trial, remember, watch
 from wsrouter.injection import GuardKey
@@ -294,6 +295,8 @@ class Credentials:
                     holds = await needs.call(**arguments)
                 else:
                     holds = await in_thread(needs.call, **arguments)
+                if is_pending(holds):  # of a plain function that returns what another one is to await
+                    holds = await holds
             if holds is False:
                 raise Disconnect(4403, "no longer allowed")
         except (Exception, asyncio.CancelledError) as exc:

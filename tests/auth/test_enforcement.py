@@ -382,6 +382,20 @@ async def test_what_is_asked_again_is_ready_before_accept() -> None:
         await eventually(lambda: hub.stats().users == 0)
 
 
+async def test_a_plain_function_that_passes_the_question_on() -> None:
+    """`revalidate` may be a plain function that returns the coroutine of another: what that says counts."""
+
+    async def ask_somebody() -> bool:
+        return False
+
+    def still() -> Any:
+        return ask_somebody()
+
+    auth = JWTAuth(key=SECRET, algorithms=["HS256"], revalidate=still, revalidate_every=0.05)
+    async with serve(app_of(auth)) as server, arrive(server) as ws:
+        assert (await close_of(ws))[0] == 4403
+
+
 @pytest.mark.parametrize(
     ("outcome", "code"),
     [(WebSocketException(4403, "out"), 4403), (HTTPException(401), 4401), (False, 4403), (HTTPException(503), None)],
