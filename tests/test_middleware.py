@@ -249,6 +249,19 @@ async def test_it_sees_a_cancellation() -> None:
     assert events == ["all begins", "method", "all sees CancelledError"]
 
 
+@pytest.mark.logs_errors
+async def test_one_that_forgets_to_await(caplog: pytest.LogCaptureFixture) -> None:
+    """A message whose handling it returns in place of awaiting it was not handled, and is not answered with `$ok`."""
+
+    async def forgets(message: Envelope, connection: Connection, call_next: Callable[[Any], Awaitable[None]]) -> Any:
+        return call_next(message)
+
+    async with client_of(Speaker, middleware=[forgets]) as ws:
+        await send(ws, "stream", 3, id=1)
+        assert (await receive(ws))["error"]["code"] == "internal"
+    assert "write await call_next(message)" in caplog.text
+
+
 async def test_it_is_injected() -> None:
     """Further parameters are injected for each message, and closed when the middleware returns."""
     events: list[str] = []

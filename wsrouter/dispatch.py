@@ -124,7 +124,10 @@ class Dispatcher:
 
             async with AsyncExitStack() as stack:
                 arguments = await plan.solve(self._scope, stack)
-                await injected.needs.call(message, self._connection, call_next, **arguments)
+                returned = await injected.needs.call(message, self._connection, call_next, **arguments)
+                if inspect.iscoroutine(returned):
+                    returned.close()
+                    raise TypeError(f"{injected.needs.owner} returned a coroutine; write await call_next(message)")
 
         call.begin()
         await step(0, call.data if plain else Envelope(call.type, call.data, call.id))
