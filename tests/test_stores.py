@@ -156,6 +156,8 @@ def test_a_store_for_nothing_is_refused() -> None:
         RedisStore("redis://127.0.0.1", timeout=0)
     with pytest.raises(ConfigurationError, match="redis://127"):
         RedisStore("127.0.0.1:6379")
+    with pytest.raises(ConfigurationError, match="retries"):
+        RedisStore("redis://user:s3cret@127.0.0.1/0?retries=3")
 
 
 async def test_a_redis_that_is_down_is_a_broker_error() -> None:

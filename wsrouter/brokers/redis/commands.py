@@ -30,9 +30,11 @@ class Commands:
         self._max_connections = max_connections
         self._open: _Open | None = None
         try:
-            self._pool()
+            self._pool().make_connection()
         except ValueError:
             raise ConfigurationError("The address of Redis: expected one such as 'redis://127.0.0.1:6379/0'") from None
+        except TypeError as exc:
+            raise ConfigurationError(f"The options for Redis: redis-py does not take them: {exc}") from None
 
     async def call(self, *command: str | bytes | int) -> Any:
         """Return the reply to a command.
