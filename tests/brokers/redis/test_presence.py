@@ -1,6 +1,7 @@
 """Presence entries in a real Redis: they belong to nodes, and go with them."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -67,6 +68,22 @@ async def test_a_node_that_is_gone_leaves_nobody(redis_server: RedisServer, open
         assert ("departed", here.id) not in witness.told
         proxy.swallows = False
         await eventually(lambda: gone.up, 10)
+
+
+async def test_a_node_is_gone_when_its_time_is_over(redis_server: RedisServer, opened: Open) -> None:
+    """And not only with the next heartbeat of those that are there."""
+    times = {"ttl": 3.0, "heartbeat": 1.0}
+    async with serve_proxy(redis_server.port) as proxy:
+        gone = await opened(proxy, **times)
+        await asyncio.sleep(0.8)  # so that heartbeats of one come shortly before those of the other
+        here = await opened(redis_server, **times)
+        await eventually(lambda: (gone.broker.link().heartbeat_age or 1) < 0.1, 5)
+        heard = time.monotonic()
+        proxy.swallows = True
+        await eventually(lambda: ("departed", gone.id) in here.told, 10)
+        assert 2.8 <= time.monotonic() - heard < 3.5
+        proxy.swallows = False
+        proxy.cut()
 
 
 async def test_a_dropped_entry_goes_after_its_grace(redis_server: RedisServer, opened: Open) -> None:

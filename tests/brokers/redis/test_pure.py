@@ -37,6 +37,16 @@ def test_a_node_is_gone_after_the_ttl() -> None:
     assert known.alive(162) == {"own"}
 
 
+def test_it_is_known_when_the_next_node_is_gone() -> None:
+    """Of those that were heard of, the one that was not for longest."""
+    assert nodes().due is None
+    known = nodes()
+    known.heard({"own": 0, "a": 0, "b": 1.5}, 100, forgotten=False)
+    assert known.due == 158.5
+    known.heard({"own": 0, "a": 2, "b": 0}, 102, forgotten=False)
+    assert known.due == 160
+
+
 def test_nodes_have_time_to_tell_of_themselves() -> None:
     """Where Redis forgot, or was away for long, nobody is gone before five heartbeats."""
     for forgotten, back in ((True, 102), (False, 300)):

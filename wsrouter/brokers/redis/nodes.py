@@ -49,6 +49,11 @@ class Nodes:
             del self._seen[node]
         return gone
 
+    @property
+    def due(self) -> float | None:
+        """When the next of them is gone, unless it is heard of; ``None`` if there are none."""
+        return min(self._seen.values()) + self._ttl if self._seen else None
+
     def alive(self, now: float) -> set[str]:
         """Return the nodes that are there, this one too."""
         return {self._own, *(node for node, seen in self._seen.items() if now - seen < self._ttl)}
