@@ -168,11 +168,12 @@ class Hub:
 
         Raises:
             TypeError: the id is no text.
-            ValueError: an endpoint may not send that code.
+            ValueError: an endpoint may not send that code, or the reason has a lone surrogate.
             BrokerError: connections to other processes were not closed, or may not have been. Those to this one were.
         """
         if not is_close_code(code):
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
+        reason.encode()
         self.node.departures.note(checked_id(user), code, reason)
         await self.node.publish(Publication("disconnect", user, reason, code=code))
 

@@ -16,6 +16,8 @@ class Proxy:
         self.passes = asyncio.Event()
         """Set unless what comes is held back, to be passed on later."""
         self.passes.set()
+        self.delay = 0.0
+        """Seconds that all that comes takes longer."""
         self.port = 0
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
@@ -46,6 +48,7 @@ class Proxy:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self.passes.wait()
+                await asyncio.sleep(self.delay)
                 if not self.swallows:
                     writer.write(data)
                     await writer.drain()

@@ -242,6 +242,16 @@ async def test_orders_that_redis_did_not_tell_are_asked_for_again(own_server: Re
     assert len(node.losses) == 1
 
 
+async def test_replacements_do_not_push_out_a_ban(own_server: RedisServer, opened: Open) -> None:
+    """However many connections of a user were told to go one by one, who subscribes later hears that all have to."""
+    here, there = await opened(own_server), await opened(own_server)
+    await here.broker.publish(Publication("disconnect", "ada", "banned", code=4403))
+    for number in range(40):
+        await here.broker.publish(Publication("disconnect", "ada", "replaced", only=frozenset({str(number)})))
+    await there.broker.subscribe("user", "ada")
+    assert "banned" in [each.type for each in there.delivered]
+
+
 async def test_scripts_that_redis_forgot_are_given_again(own_server: RedisServer, opened: Open) -> None:
     """In the order in which they were asked for, with what comes meanwhile after them."""
     node = await opened(own_server, **TIMES)

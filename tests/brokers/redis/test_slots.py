@@ -121,3 +121,24 @@ async def test_to_give_a_slot_back_costs_the_same_for_many_holders(own_server: R
 
 def _received(server: RedisServer) -> int:
     return int(server.ask("INFO", "stats")["total_net_input_bytes"])
+
+
+async def test_a_slow_redis_does_not_add_up(own_server: RedisServer, opened: Open) -> None:
+    """What takes several commands ends within the time of one, too; what was asked for is given back."""
+    async with serve_proxy(own_server.port) as proxy:
+        slow, other = await opened(proxy, timeout=0.8), await opened(own_server)
+        assert (await other.broker.acquire("s", "first", 1, replace=False)).held
+        proxy.delay = 0.3  # each way
+        loop = asyncio.get_running_loop()
+        for ask in (
+            slow.broker.acquire("s", "second", 1, replace=True),
+            slow.broker.subscribe("user", "ada"),
+        ):
+            began = loop.time()
+            with pytest.raises(BrokerError):
+                await ask
+            assert loop.time() - began < 1.1
+        proxy.delay = 0.0
+        await other.broker.release("s", "first")
+        await eventually(lambda: slow.up, 10)
+        await eventually(lambda: not own_server.ask("KEYS", "*slots*"), 10)

@@ -1,19 +1,27 @@
 """The broker of many processes, on Redis."""
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from math import inf
 from time import monotonic
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis, RedisCluster
 
 from wsrouter.brokers.base import Broker, Entry, Link, Publication, Receiver, Slot, Target
+from wsrouter.brokers.redis.alarms import Alarm
 from wsrouter.brokers.redis.connections import ClusterConnectors, Connector
 from wsrouter.brokers.redis.names import Names
 from wsrouter.brokers.redis.node import RedisNode, Times
 from wsrouter.errors import BrokerError, ConfigurationError
 from wsrouter.history import History, Position, Recovery
+
+_MORE: Final = 0.1
+"""Seconds that a call of more than one command has beyond the time of one, so that a command which is not answered is
+noticed first: that tells that the server is silent."""
+
+T = TypeVar("T")
 
 _NODE: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 
@@ -98,7 +106,8 @@ class RedisBroker(Broker):
         await self._started().publish(publication, history)
 
     async def subscribe(self, target: Target, name: str, history: History | None = None) -> None:
-        await self._started().subscribe(target, name, history)
+        subscribing = self._started().subscribe(target, name, history)
+        await (self._in_time(subscribing) if target == "user" else subscribing)
 
     async def unsubscribe(self, target: Target, name: str) -> None:
         if self._node is not None:
@@ -114,14 +123,32 @@ class RedisBroker(Broker):
         await self._started().presence.withdraw(room, refs)
 
     async def entries(self, room: str) -> Sequence[Entry]:
-        return await self._started().presence.entries(room)
+        return await self._in_time(self._started().presence.entries(room))
 
     async def acquire(self, name: str, holder: str, most: int, *, replace: bool) -> Slot:
-        return await self._started().slots.acquire(name, holder, most, replace=replace)
+        return await self._in_time(self._started().slots.acquire(name, holder, most, replace=replace))
 
     async def release(self, name: str, holder: str) -> None:
         if self._node is not None:
             await self._node.slots.release(name, holder)
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """Await what takes more than one command, all in the time of one.
+
+        Raises:
+            BrokerError: it was not done in time.
+        """
+        loop, deadline = asyncio.get_running_loop(), asyncio.timeout(None)
+        alarm = Alarm(self._times.timeout + _MORE, lambda: deadline.reschedule(loop.time()))
+        try:
+            async with deadline:
+                return await work
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise BrokerError(f"Redis did not do it within {self._times.timeout:g} s") from None
+        finally:
+            alarm.cancel()
 
     def _started(self) -> RedisNode:
         if self._node is None:

@@ -54,7 +54,7 @@ class Orders:
             self._incoming.order(subscription, id, order)
         await self._servers.publisher(channel).call(
             self._scripts.disconnect.call(
-                [self._key(order.name), channel], payload, ceil(ORDERS_KEPT * 1000), MOST_ORDERS
+                [self._keys(order.name)[bool(order.only)], channel], payload, ceil(ORDERS_KEPT * 1000), MOST_ORDERS
             )
         )
 
@@ -64,9 +64,10 @@ class Orders:
         Raises:
             BrokerError: they are not known.
         """
-        key = self._key(subscription.name)
-        now, entries = await self._servers.publisher(key).call(self._scripts.orders.call([key]))
-        self._incoming.kept_orders(subscription, int(now), entries)
+        keys = self._keys(subscription.name)
+        calls = (self._servers.publisher(key).call(self._scripts.orders.call([key])) for key in keys)
+        for now, entries in await asyncio.gather(*calls):
+            self._incoming.kept_orders(subscription, int(now), entries)
 
     def missed(self, subscriptions: Iterable[Subscription]) -> None:
         """Have the orders taken that may have been missed."""
@@ -94,5 +95,9 @@ class Orders:
             return  # `again` comes with the next heartbeat
         self._unknown.pop(subscription, None)
 
-    def _key(self, user: str) -> bytes:
-        return self._names.key("orders", user)
+    def _keys(self, user: str) -> tuple[bytes, bytes]:
+        """Return where orders about a whole user are kept, and those about some connections.
+
+        However many make room for another one, they don't take the place of an order to leave for good.
+        """
+        return self._names.key("orders", user), self._names.key("replacements", user)
