@@ -1,6 +1,9 @@
 """``python -m examples.notifications``: serves the notifications until Ctrl+C."""
 
 import os
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +57,14 @@ def main(
         fail(str(error))
     notes: list[str] = []
     if redis:
-        notes.append("Start a worker beside it, with the same options: python -m examples.notifications.worker")
+        command = [sys.executable, "-m", "examples.notifications.worker", "--database", str(database)]
+        notes.append(f"Start a worker beside it: {shlex.join(command)} --redis {shown(redis)}")
     run(app, listener, "The notifications are at", *notes)
+
+
+def shown(url: str) -> str:
+    """Return an address as it may be shown: without a password."""
+    return shlex.quote(re.sub(r"//[^/@]*@", "//...@", url))
 
 
 if __name__ == "__main__":

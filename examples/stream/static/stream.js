@@ -134,15 +134,20 @@ const texts = []; // the newest first
 let shown = 0; // words, of all texts that ever were here
 const undrawn = new Set();
 
+/** Milliseconds until the next time: where drawing takes long, most of the time is left for what the person does. */
+let pause = 0;
+
 function drawSoon(text) {
-  if (undrawn.size === 0) requestAnimationFrame(draw);
+  if (undrawn.size === 0) setTimeout(requestAnimationFrame, pause, draw);
   undrawn.add(text);
 }
 
 function draw() {
+  const began = performance.now();
   for (const text of undrawn) text.draw();
   undrawn.clear();
   page.shown.textContent = count.format(shown);
+  pause = Math.min(500, 4 * (performance.now() - began));
 }
 
 /** Returns words a second, null for as many as can be taken. It may change while a text is interrupted. */
