@@ -13,6 +13,8 @@ class Proxy:
         """Whether all that comes is read and dropped, and connections stay open."""
         self.refuses = False
         """Whether new connections are closed at once."""
+        self.refused = 0
+        """How many were."""
         self.passes = asyncio.Event()
         """Set unless what comes is held back, to be passed on later."""
         self.passes.set()
@@ -34,6 +36,7 @@ class Proxy:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuses:
+            self.refused += 1
             writer.transport.abort()
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)

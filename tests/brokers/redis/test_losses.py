@@ -303,20 +303,21 @@ async def test_a_node_starts_without_redis(own_server: RedisServer, opened: Open
 async def test_who_waits_is_told_when_redis_answers_again(own_server: RedisServer, opened: Open) -> None:
     """It is said once that what failed can be tried again, and then it does not fail. Both connections come up
     together: neither waits for its next attempt when the other one had luck."""
-    node = await opened(own_server, **TIMES)
-    await node.broker.subscribe("room", "room", HISTORY)
-    before = node.restorations
-    own_server.kill()
-    await eventually(lambda: not node.up, 10)
-    with pytest.raises(BrokerError):
+    async with serve_proxy(own_server.port) as proxy:
+        node = await opened(proxy, **TIMES)
+        await node.broker.subscribe("room", "room", HISTORY)
+        before = node.restorations
+        proxy.refuses = True
+        proxy.cut()
+        await eventually(lambda: proxy.refused >= 12, 20)  # pauses between attempts are at their longest
+        with pytest.raises(BrokerError):
+            await node.broker.recover("room", HISTORY, None)
+        assert node.restorations == before
+        proxy.refuses = False
+        await eventually(lambda: node.has_lost("room", "room"), 10)
+        await eventually(lambda: node.restorations > before, 0.4)
         await node.broker.recover("room", HISTORY, None)
-    await asyncio.sleep(2)  # pauses between attempts are at their longest
-    assert node.restorations == before
-    own_server.start()
-    await eventually(lambda: node.has_lost("room", "room"), 10)
-    await eventually(lambda: node.restorations > before, 0.4)
-    await node.broker.recover("room", HISTORY, None)
-    assert node.restorations == before + 1
+        assert node.restorations == before + 1
 
 
 async def test_changes_of_the_link_are_logged_once(
