@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support import connect, serve
 from wsrouter import WebSocketHandler, WebSocketRouter, _fastapi
+from wsrouter.routes import bind_routes
 
 
 async def test_frames_go_past_what_starlette_wraps_around_send_and_no_further() -> None:
@@ -20,7 +21,7 @@ async def test_frames_go_past_what_starlette_wraps_around_send_and_no_further() 
     seen: list[Any] = []
 
     async def endpoint(websocket: WebSocket) -> None:
-        seen.append(_fastapi.raw_channels(websocket)[1])
+        seen.append(_fastapi.raw_channels(*_fastapi.channels_of(websocket))[1])
         await websocket.close()
 
     app = FastAPI()
@@ -90,3 +91,42 @@ async def test_fastapi_solves_only_what_users_list() -> None:
         ]
         assert [each.call for each in route.dependant.dependencies] == [listed]
     assert calls == ["listed", "listed"]
+
+
+@pytest.mark.parametrize(("listed", "solved"), [((), False), ((Depends(lambda: None),), True)], ids=["none", "one"])
+async def test_fastapi_is_passed_by_where_it_has_nothing_to_solve(listed: tuple[Any, ...], solved: bool) -> None:
+    """Its exit stacks are there for dependencies that are listed on a router, and only then."""
+    seen: list[bool] = []
+
+    class Plain(WebSocketHandler):
+        async def on_connect(self) -> None:
+            seen.append("fastapi_inner_astack" in self.connection.scope)
+
+    inner = WebSocketRouter(prefix="/inner", dependencies=listed)
+    inner.add_handler("/", Plain)
+    outer = WebSocketRouter(prefix="/outer")
+    outer.include_router(inner)
+    app = FastAPI()
+    app.include_router(outer)
+    async with serve(app) as server, connect(server, "/outer/inner/"):
+        pass
+    assert seen == [solved]
+
+
+async def test_a_server_that_begins_with_something_else_is_told() -> None:
+    """An event in the place of ``websocket.connect`` is an error of the server, and no handler is made."""
+    router = WebSocketRouter()
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+    scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "extensions": {}}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.receive", "text": "{}"}
+
+    async def send(event: Any) -> None:
+        raise AssertionError(f"nothing is answered, not {event}")
+
+    bind_routes(app.routes)
+    with pytest.raises(RuntimeError, match=r"'websocket\.connect', but got 'websocket\.receive'"):
+        await app(scope, receive, send)

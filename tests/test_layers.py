@@ -133,6 +133,7 @@ LAYERS = [
     "wsrouter.intake",
     "wsrouter.work",
     "wsrouter.session",
+    "wsrouter.routes",
     "wsrouter.router",
     "wsrouter.in_process",
     "wsrouter.testing.client",
@@ -164,6 +165,7 @@ RAW_SOCKET = {
     "wsrouter.uvicorn.protocol",  # takes what the application gives to the server
     "wsrouter.denial",  # answers a handshake that is not let in
     "wsrouter.handshake",  # hangs up on a client that has left before accept
+    "wsrouter.routes",  # takes note that a connection begins
     "wsrouter.intake",  # reads all that comes in
     "wsrouter.in_process",  # plays the server in tests
     "wsrouter.testing.client",  # plays the client in tests

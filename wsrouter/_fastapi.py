@@ -19,7 +19,8 @@ from fastapi.dependencies.utils import get_dependant, request_params_to_args
 from fastapi.routing import RouteContext
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import HTTPConnection
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
+from starlette.types import Send as AnySend
 from starlette.websockets import WebSocket
 
 from wsrouter.annotations import unfolded
@@ -108,26 +109,26 @@ def take_place(concurrency: Any) -> AbstractAsyncContextManager[Any]:
     return place
 
 
-def raw_channels(websocket: WebSocket) -> tuple[Receive, Send]:
-    """Return the ``receive`` and ``send`` of a WebSocket as coroutine functions, without Starlette's state machine."""
-    receive, send = websocket._receive, _past_exception_handlers(websocket._send)
-
-    async def plain_receive() -> Message:
-        return await receive()
-
-    async def plain_send(event: Message) -> None:
-        await send(event)
-
-    # Some servers give awaitables that are no coroutines, which can't be stepped.
-    return (
-        receive if _makes_coroutines(receive) else plain_receive,
-        send if _makes_coroutines(send) else plain_send,
-    )
+def channels_of(websocket: WebSocket) -> tuple[Receive, AnySend]:
+    """Return the ASGI ``receive`` and ``send`` of a WebSocket, without Starlette's state machine."""
+    return websocket._receive, websocket._send
 
 
-def _makes_coroutines(function: Any) -> bool:
+def raw_channels(receive: Receive, send: AnySend) -> tuple[Receive, Send]:
+    """Return ``receive`` and ``send`` as coroutine functions, past what Starlette wraps around ``send``."""
+    return _as_coroutine_function(receive), _as_coroutine_function(_past_exception_handlers(send))
+
+
+def _as_coroutine_function(function: Any) -> Any:
+    """Return a channel that can be stepped: those of some servers give awaitables that are no coroutines."""
     code = getattr(function, "__code__", None)
-    return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return function
+
+    async def channel(*event: Message) -> Any:
+        return await function(*event)
+
+    return channel
 
 
 def _find_sender() -> tuple[CodeType, int] | None:
@@ -166,6 +167,16 @@ def drop_dependencies(route: Any, dropped: Callable[[Any], bool]) -> None:
     """Keep FastAPI from solving some dependencies of a route, which go on to stand in its list."""
     solved: list[Dependant] = route.dependant.dependencies
     solved[:] = [each for each in solved if not dropped(each.call)]
+
+
+def solves_nothing(route: Any) -> bool:
+    """Whether FastAPI has no dependencies to solve for a route, but for what its endpoint itself takes."""
+    return not route.dependant.dependencies
+
+
+def is_traced(scope: Scope) -> bool:
+    """Whether FastAPI records what becomes of a connection, and its endpoint with it."""
+    return scope.get("fastapi.telemetry") is not None
 
 
 def overrides_of(app: Any) -> Mapping[Any, Any]:

@@ -1,20 +1,15 @@
 """The router: what it carries, what it admits, and how a handler becomes a route."""
 
-import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from dependency_injector.containers import Container
 from fastapi import APIRouter, Depends, params
-from fastapi.routing import iter_route_contexts
-from starlette.routing import BaseRoute
 from starlette.types import Lifespan
-from starlette.websockets import WebSocket, WebSocketState
 
 from wsrouter import containers
-from wsrouter._fastapi import dependencies_of, drop_dependencies, effective_route
-from wsrouter.chain import Chain, Layer, Reject
+from wsrouter.chain import Layer, Reject
 from wsrouter.codecs import Codec
 from wsrouter.errors import ConfigurationError
 from wsrouter.handler import Guard, Middleware, WebSocketHandler
@@ -22,32 +17,18 @@ from wsrouter.hub import Hub
 from wsrouter.kinds import name_of
 from wsrouter.limits import Limits
 from wsrouter.options import (
-    calls_below,
     check_instance,
-    check_left_to_fastapi,
     exception_handler_needs,
     guard_needs,
     listed,
     sorted_middleware,
 )
-from wsrouter.session import serve
+from wsrouter.routes import Mark, bind_routes, check_only_handlers, endpoint_of
 from wsrouter.table import HandlerTable
-from wsrouter.tasks import apart
 
 HandlerT = TypeVar("HandlerT", bound=type[WebSocketHandler])
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 MiddlewareT = TypeVar("MiddlewareT", bound=Middleware)
-
-_TABLE: Final = "__wsrouter_table__"
-
-
-class _Mark:
-    """A dependency that does nothing but show, in a route's list, which router carries it."""
-
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-
-    async def __call__(self) -> None: ...
 
 
 class WebSocketRouter(APIRouter):
@@ -105,7 +86,7 @@ class WebSocketRouter(APIRouter):
         each = listed(middleware, f"{owner}, argument 'middleware'")
         self._layer.add_middleware(*sorted_middleware(each, owner))
         self._owner = owner
-        mark = Depends(_Mark(self._layer))
+        mark = Depends(Mark(self._layer))
         super().__init__(prefix=prefix, dependencies=[mark, *(dependencies or ())], lifespan=self._lifespan(lifespan))
 
     def handler(self, path: str, *, name: str | None = None) -> Callable[[HandlerT], HandlerT]:
@@ -136,7 +117,7 @@ class WebSocketRouter(APIRouter):
             )
         table = HandlerTable(cls)
         table.check(self.prefix + path)
-        super().add_api_websocket_route(path, _endpoint(table), name=name or cls.__name__)
+        super().add_api_websocket_route(path, endpoint_of(table), name=name or cls.__name__)
 
     def middleware(self, middleware: MiddlewareT) -> MiddlewareT:
         """Add message middleware inside what was added before; also as a decorator.
@@ -169,7 +150,7 @@ class WebSocketRouter(APIRouter):
 
     def include_router(self, router: APIRouter, *args: Any, **kwargs: Any) -> None:
         """Include a router that holds only handlers; arguments as for FastAPI's ``include_router``."""
-        _check_only_handlers(router, f"{self._owner}.include_router")
+        check_only_handlers(router, f"{self._owner}.include_router")
         super().include_router(router, *args, **kwargs)
 
     def _refuse(self, what: str) -> NoReturn:
@@ -209,7 +190,7 @@ class WebSocketRouter(APIRouter):
     def _lifespan(self, own: Lifespan[Any] | None) -> Lifespan[Any]:
         @asynccontextmanager
         async def lifespan(app: Any) -> AsyncGenerator[Any]:
-            _check_only_handlers(self, self._owner)
+            check_only_handlers(self, self._owner)
             chains = bind_routes(getattr(app, "routes", ()))
             async with AsyncExitStack() as stack:
                 if self._layer.container is not None:
@@ -231,71 +212,3 @@ class WebSocketRouter(APIRouter):
 
 def _is_exception(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception)
-
-
-def _endpoint(table: HandlerTable) -> Callable[[WebSocket], Any]:
-    """Return the FastAPI endpoint that serves a handler class, whatever routers include it."""
-
-    async def endpoint(websocket: WebSocket) -> None:
-        chain = chain_of(websocket.scope["route"], table)
-        chain.hub.node.check_started()
-        if websocket.client_state is not WebSocketState.CONNECTING:
-            raise ConfigurationError(
-                f"{table.cls.__qualname__}: a dependency outside wsrouter accepted the connection before its guards"
-                " ran; remove its accept()"
-            )
-        await websocket.receive()  # websocket.connect
-        await apart(serve(chain, websocket))
-
-    endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
-    setattr(endpoint, _TABLE, table)
-    return endpoint
-
-
-_chains: "dict[int, tuple[weakref.ref[Any], Chain]]" = {}
-
-
-def chain_of(route: Any, table: HandlerTable) -> Chain:
-    """Return the chain of a route as FastAPI has it after all inclusions; bound on first use.
-
-    Raises:
-        ConfigurationError: see `Chain`.
-    """
-    known = _chains.get(id(route))
-    if known is not None and known[0]() is route:
-        return known[1]
-    layers: list[Layer] = []
-    outside: list[Callable[..., Any]] = []
-    for depends in dependencies_of(route):
-        if isinstance(depends.dependency, _Mark):
-            layers.append(depends.dependency.layer)
-        elif depends.dependency is not None:
-            check_left_to_fastapi(depends.dependency, route.path)
-            outside.extend(calls_below(depends.dependency, route.path))
-    chain = Chain(table, layers, route.path, outside)
-    drop_dependencies(route, lambda call: isinstance(call, _Mark))
-    key = id(route)
-    _chains[key] = (weakref.ref(route, lambda _: _chains.pop(key, None)), chain)
-    return chain
-
-
-def bind_routes(routes: Sequence[BaseRoute]) -> list[Chain]:
-    """Bind every handler among the routes of an application, and return the chains."""
-    chains: list[Chain] = []
-    for context in iter_route_contexts(routes):
-        route = effective_route(context)
-        table = getattr(getattr(route, "endpoint", None), _TABLE, None)
-        if table is not None:
-            chains.append(chain_of(route, table))
-    return chains
-
-
-def _check_only_handlers(router: APIRouter, owner: str) -> None:
-    for context in iter_route_contexts(router.routes):
-        route = effective_route(context)
-        if not hasattr(getattr(route, "endpoint", None), _TABLE):
-            path = getattr(route, "path", None)
-            raise ConfigurationError(
-                f"{owner}: the route {path!r} is no handler, and would run none of the guards; put it on an"
-                " APIRouter or the app"
-            )

@@ -4,9 +4,8 @@ import asyncio
 import logging
 from functools import partial
 
-from starlette.websockets import WebSocket
+from starlette.types import Receive, Scope, Send
 
-from wsrouter._fastapi import raw_channels
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain
 from wsrouter.connection import ServerConnection
@@ -29,14 +28,20 @@ from wsrouter.writer import LOST
 logger = logging.getLogger("wsrouter")
 
 
-async def serve(chain: Chain, websocket: WebSocket) -> None:
+async def serve(chain: Chain, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one connection, from the first guard to the last release, in the current task.
 
     Args:
         chain: the handler in its chain of routers.
-        websocket: what FastAPI gave to the endpoint, its ``websocket.connect`` received.
+        scope: the ASGI scope.
+        receive: the ASGI ``receive``, a coroutine function; ``websocket.connect`` has come from it.
+        send: the ASGI ``send``, a coroutine function.
+
+    Raises:
+        ConfigurationError: the hub connects processes, and was not started.
     """
-    session = Session(chain, websocket)
+    chain.hub.node.check_started()
+    session = Session(chain, scope, receive, send)
     try:
         if await session.admit():
             await session.run()
@@ -51,7 +56,9 @@ class Session:
 
     Args:
         chain: the handler in its chain of routers.
-        websocket: what FastAPI gave to the endpoint.
+        scope: the ASGI scope.
+        receive: the ASGI ``receive``.
+        send: the ASGI ``send``.
     """
 
     __slots__ = (
@@ -68,15 +75,14 @@ class Session:
         "_work",
     )
 
-    def __init__(self, chain: Chain, websocket: WebSocket) -> None:
-        receive, send = raw_channels(websocket)
-        chain.conceal(websocket.scope)
-        codec, subprotocol = chain.codec_for(websocket.scope.get("subprotocols") or ())
+    def __init__(self, chain: Chain, scope: Scope, receive: Receive, send: Send) -> None:
+        chain.conceal(scope)
+        codec, subprotocol = chain.codec_for(scope.get("subprotocols") or ())
         self._chain = chain
-        transport = transport_of(websocket.scope) if chain.direct else None
+        transport = transport_of(scope) if chain.direct else None
         make = PortableConnection if transport is None else partial(DirectConnection, transport)
         self._connection: ServerConnection = make(
-            websocket.scope,
+            scope,
             send,
             codec=codec,
             encode=chain.encoder(codec),
