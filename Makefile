@@ -8,7 +8,7 @@ PORT ?=
 REDIS ?=
 COVERAGE ?=
 # Most tests wait for something most of the time. `make test WORKERS=` runs them one after another.
-WORKERS ?= -n 3 --dist loadgroup
+WORKERS ?= -n 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -64,7 +64,10 @@ clean: ## remove what these targets made, environments included
 	rm -rf $(VENV) .matrix site build dist .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A target installs the extra that it needs, and again when pyproject.toml has changed.
+# A target installs the extra that it needs, and again when pyproject.toml has changed. Modules are compiled as they are
+# imported, since most never are.
+WITH_dev := docs test examples
+WITH_test := examples
 $(VENV)/.set-up-%: pyproject.toml
 	@set -e; \
 	fits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
@@ -79,6 +82,6 @@ $(VENV)/.set-up-%: pyproject.toml
 	fi >&2; \
 	echo "Setting up $(VENV) for $* (once, about a minute) ..."; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]'; \
-	touch $@
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --editable '.[$*]'; \
+	touch $(addprefix $(VENV)/.set-up-,$* $(WITH_$*))
 .PRECIOUS: $(VENV)/.set-up-%

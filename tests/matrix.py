@@ -59,7 +59,7 @@ def set_up(versions: str) -> Path:
         constraints = environment / "lowest.txt"
         constraints.write_text("".join(f"{lowest(requirement)}\n" for requirement in requirements()), "utf-8")
         how = ["--constraint", str(constraints)]
-    subprocess.run([*pip, "install", "-qq", *how, "--editable", f"{ROOT}[test]"], check=True)
+    subprocess.run([*pip, "install", "-qq", "--no-compile", *how, "--editable", f"{ROOT}[test]"], check=True)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
     stamp.write_text(wanted, "utf-8")
     return python

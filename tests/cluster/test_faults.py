@@ -22,7 +22,6 @@ def cases() -> list[object]:
     return [pytest.param(fault, id=fault.name, marks=long if fault.long else short) for fault in FAULTS]
 
 
-@pytest.mark.xdist_group("cluster")
 @pytest.mark.parametrize("fault", cases())
 async def test_nothing_is_lost_in_silence(fault: Fault, tmp_path: Path) -> None:
     """Whatever goes wrong, every client gets everything or knows that it did not."""

@@ -14,7 +14,7 @@ from tests.cluster.lag import measured
 from tests.cluster.nodes import Node
 from tests.support import eventually
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ROOM = "here:0"
 

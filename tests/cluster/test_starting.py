@@ -14,7 +14,7 @@ from tests.cluster.settings import Settings
 from tests.redis_server import RedisServer
 from tests.support import eventually
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 async def is_ready(node: Node) -> bool:

@@ -17,7 +17,7 @@ from tests.cluster.cluster import Cluster, Setting, start
 from tests.cluster.lag import Lag, measured
 from tests.cluster.nodes import Node
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from tests.examples.browsing import DESK, PHONE, Demo, Routes, serve_in_thread
 
 SOCKETS = re.compile(r"/ws/chat/")
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("chat page"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from websockets.typing import Origin
 
 from tests.examples.browsing import ROOT
 
-pytestmark = [pytest.mark.xdist_group("cluster page"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 COMMAND = [sys.executable, "-m", "examples.cluster"]
 Ports = dict[str, int]

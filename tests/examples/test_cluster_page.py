@@ -14,7 +14,7 @@ NODES = ["node-1", "node-2", "node-3"]
 SOON = 30_000
 """Milliseconds for what takes several deadlines, on a machine that is busy."""
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("cluster page"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.redis_server import serve_redis
 
 SOCKETS = re.compile(r"/ws/device")
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("notifications page"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from wsrouter.auth import Cookie, JWTAuth, Query, Subprotocol
 from wsrouter.chain import Reject
 from wsrouter.guards import AllowOrigins
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page of denials"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 SECRET = "a secret of at least thirty-two bytes"
 

@@ -17,7 +17,7 @@ from tests.examples.browsing import DESK, PHONE, Demo, serve_in_thread
 SOCKETS = re.compile(r"/ws/board")
 PASSWORDS = {"rosa": "rosa reads", "walt": "walt writes", "ada": "ada administers"}
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("secure page"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
