@@ -10,6 +10,9 @@ COVERAGE ?=
 # Most tests wait for something most of the time. `make test WORKERS=` runs them one after another.
 WORKERS ?= -n 3 --dist worksteal
 
+# Nothing is compiled when it is installed, so it is kept when it is imported.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-cluster demo-notifications demo-secure demo-stream demo-ticker test check bench docs test-matrix clean
@@ -64,8 +67,7 @@ clean: ## remove what these targets made, environments included
 	rm -rf $(VENV) .matrix site build dist .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A target installs the extra that it needs, and again when pyproject.toml has changed. Modules are compiled as they are
-# imported, since most never are.
+# A target installs the extra that it needs, and again when pyproject.toml has changed.
 WITH_dev := docs test examples
 WITH_test := examples
 $(VENV)/.set-up-%: pyproject.toml

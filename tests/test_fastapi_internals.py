@@ -3,16 +3,20 @@
 # What is private is looked at here.
 # pyright: reportPrivateUsage=false
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, WebSocket, routing
+from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import iter_route_contexts
 from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 
 from tests.support import connect, serve
-from wsrouter import WebSocketHandler, WebSocketRouter, _fastapi
+from wsrouter import ConfigurationError, Hub, WebSocketHandler, WebSocketRouter, _fastapi
+from wsrouter.brokers.redis import RedisBroker
 from wsrouter.routes import bind_routes
 
 
@@ -111,6 +115,121 @@ async def test_fastapi_is_passed_by_where_it_has_nothing_to_solve(listed: tuple[
     async with serve(app) as server, connect(server, "/outer/inner/"):
         pass
     assert seen == [solved]
+
+
+class Seen(WebSocketHandler):
+    calls: ClassVar[list[str]] = []
+
+    async def on_connect(self) -> None:
+        self.calls.append("handler")
+
+
+def around_the_endpoint(route: Any, note: Callable[[], None]) -> None:
+    """Wrap an endpoint before its router is included, as some put a check of their own around every one."""
+    endpoint = route.endpoint
+
+    @functools.wraps(endpoint)
+    async def wrapper(websocket: WebSocket) -> None:
+        note()
+        await endpoint(websocket)
+
+    route.endpoint = wrapper
+
+
+def around_the_call(route: Any, note: Callable[[], None]) -> None:
+    call = route.dependant.call
+
+    async def wrapper(websocket: WebSocket) -> None:
+        note()
+        await call(websocket)
+
+    route.dependant.call = wrapper
+
+
+def around_the_application(route: Any, note: Callable[[], None]) -> None:
+    application = route.app
+
+    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None:
+        note()
+        await application(scope, receive, send)
+
+    route.app = wrapper
+
+
+def a_dependency(route: Any, note: Callable[[], None]) -> None:
+    async def dependency() -> None:
+        note()
+
+    route.dependant.dependencies.append(get_dependant(path=route.path, call=dependency))
+
+
+@pytest.mark.parametrize("when", ["before it is bound", "later"])
+@pytest.mark.parametrize("change", [around_the_endpoint, around_the_call, around_the_application, a_dependency])
+async def test_what_others_put_into_a_route_runs_for_every_connection(
+    change: Callable[[Any, Callable[[], None]], None], when: str
+) -> None:
+    """Whatever is put around an endpoint, it is not passed by."""
+
+    def note() -> None:
+        Seen.calls.append("theirs")
+
+    router = WebSocketRouter()
+    router.add_handler("/", Seen)
+    if change is around_the_endpoint:
+        change(router.routes[0], note)  # FastAPI takes it when it includes the route
+    app = FastAPI()
+    app.include_router(router)
+    if when == "later":
+        bind_routes(app.routes)
+    if change is not around_the_endpoint:
+        (route,) = [
+            each for each in map(_fastapi.effective_route, iter_route_contexts(app.routes)) if each.name == "Seen"
+        ]
+        change(route, note)
+    Seen.calls.clear()
+    async with serve(app, lifespan="off") as server:
+        for _ in range(2):
+            async with connect(server):
+                pass
+    assert Seen.calls == ["theirs", "handler"] * 2
+
+
+async def test_what_records_how_fastapi_solves_sees_sessions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that trace put a function of theirs in the place of FastAPI's."""
+    solved: list[str] = []
+    usual = vars(routing)["solve_dependencies"]
+
+    async def recorded(**arguments: Any) -> Any:
+        solved.append(type(arguments["request"]).__name__)
+        return await usual(**arguments)
+
+    monkeypatch.setattr(routing, "solve_dependencies", recorded)
+    router = WebSocketRouter()
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+    async with serve(app) as server, connect(server):
+        pass
+    assert solved == ["WebSocket"]
+
+
+async def test_a_handler_of_exceptions_may_accept_to_say_why() -> None:
+    """What escapes from a session comes to the application's handler for it, as from any endpoint."""
+    router = WebSocketRouter(hub=Hub(RedisBroker("redis://127.0.0.1:1")))
+    router.add_handler("/", WebSocketHandler)
+    app = FastAPI()
+    app.include_router(router)
+
+    @app.exception_handler(ConfigurationError)
+    async def explain(websocket: WebSocket, failure: ConfigurationError) -> None:
+        await websocket.accept()
+        await websocket.send_text("not started")
+        await websocket.close(1011)
+
+    async with serve(app, lifespan="off") as server:
+        for _ in range(2):
+            async with connect(server) as ws:
+                assert await ws.recv() == "not started"
 
 
 async def test_a_server_that_begins_with_something_else_is_told() -> None:

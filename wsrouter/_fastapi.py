@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Annotated, Any, Final
 
-from fastapi import UploadFile, params
+from fastapi import UploadFile, params, routing
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_dependant, request_params_to_args
+from fastapi.dependencies.utils import get_dependant, request_params_to_args, solve_dependencies
 from fastapi.routing import RouteContext
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope
 from starlette.types import Send as AnySend
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from wsrouter.annotations import unfolded
 from wsrouter.frames import Send
@@ -169,14 +169,38 @@ def drop_dependencies(route: Any, dropped: Callable[[Any], bool]) -> None:
     solved[:] = [each for each in solved if not dropped(each.call)]
 
 
-def solves_nothing(route: Any) -> bool:
-    """Whether FastAPI has no dependencies to solve for a route, but for what its endpoint itself takes."""
-    return not route.dependant.dependencies
+def is_untouched(route: Any) -> bool:
+    """Whether a route calls its endpoint as FastAPI made it, with nothing of anybody else's in between."""
+    return getattr(route.app, "__code__", None) in _SESSION and route.dependant.call is route.endpoint
 
 
-def is_traced(scope: Scope) -> bool:
-    """Whether FastAPI records what becomes of a connection, and its endpoint with it."""
-    return scope.get("fastapi.telemetry") is not None
+_SESSION: Final = frozenset(
+    const for const in routing.websocket_session.__code__.co_consts if isinstance(const, CodeType)
+)
+
+
+def does_nothing(dependant: Dependant, endpoint: Callable[..., Any], scope: Scope) -> bool:
+    """Whether FastAPI would do nothing for a connection but to call the endpoint.
+
+    It records connections with its telemetry, and others who record put something in the place of its solving.
+    """
+    return (
+        not dependant.dependencies
+        and dependant.call is endpoint
+        and scope.get("fastapi.telemetry") is None
+        and vars(routing)["solve_dependencies"] is solve_dependencies
+    )
+
+
+async def handle_failure(failure: Exception, scope: Scope, receive: Receive, send: AnySend) -> None:
+    """Give an exception to the application's handler for it, as FastAPI does around an endpoint, or raise it."""
+    websocket = WebSocket(scope, receive, send)
+    websocket.client_state = WebSocketState.CONNECTED
+
+    async def fail(scope: Scope, receive: Receive, send: AnySend) -> None:
+        raise failure
+
+    await wrap_app_handling_exceptions(fail, websocket)(scope, receive, send)
 
 
 def overrides_of(app: Any) -> Mapping[Any, Any]:

@@ -13,11 +13,12 @@ from starlette.websockets import WebSocket, WebSocketState
 from wsrouter._fastapi import (
     channels_of,
     dependencies_of,
+    does_nothing,
     drop_dependencies,
     effective_route,
-    is_traced,
+    handle_failure,
+    is_untouched,
     raw_channels,
-    solves_nothing,
 )
 from wsrouter.chain import Chain, Layer
 from wsrouter.errors import ConfigurationError
@@ -27,6 +28,9 @@ from wsrouter.table import HandlerTable
 from wsrouter.tasks import apart
 
 _TABLE: Final = "__wsrouter_table__"
+"""Where an endpoint has the table of its handler class, and what is wrapped around it too."""
+_endpoints: "weakref.WeakSet[Callable[..., Any]]" = weakref.WeakSet()
+"""Those that are wrapped in nothing."""
 
 
 class Mark:
@@ -53,27 +57,32 @@ def endpoint_of(table: HandlerTable) -> Callable[[WebSocket], Any]:
 
     endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
     setattr(endpoint, _TABLE, table)
+    _endpoints.add(endpoint)
     return endpoint
 
 
-def _application(chain: Chain, usual: ASGIApp) -> ASGIApp:
-    """Return what a route calls where FastAPI has nothing to solve on its way to the endpoint.
+def _application(chain: Chain, route: Any) -> ASGIApp:
+    """Return what a route calls where FastAPI does nothing on its way to the endpoint.
 
     What FastAPI has on that way, exit stacks, wrappers and coroutines, would stay for as long as the connection does.
 
     Args:
         chain: the handler in its chain of routers.
-        usual: FastAPI's way.
+        route: the route, untouched.
     """
+    usual, dependant, endpoint = route.app, route.dependant, route.endpoint
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if is_traced(scope):
+        if not does_nothing(dependant, endpoint, scope):
             await usual(scope, receive, send)
             return
         event = await receive()
         if event["type"] != "websocket.connect":
-            raise RuntimeError(f"Expected ASGI message 'websocket.connect', but got {event['type']!r}.")
-        await apart(serve(chain, scope, *raw_channels(receive, send)))
+            raise RuntimeError(f"Expected ASGI message 'websocket.connect', but got {event['type']!r}")
+        try:
+            await apart(serve(chain, scope, *raw_channels(receive, send)))
+        except Exception as failure:
+            await handle_failure(failure, scope, receive, send)
 
     return application
 
@@ -100,8 +109,8 @@ def chain_of(route: Any, table: HandlerTable) -> Chain:
             outside.extend(calls_below(depends.dependency, route.path))
     chain = Chain(table, layers, route.path, outside)
     drop_dependencies(route, lambda call: isinstance(call, Mark))
-    if solves_nothing(route):
-        route.app = _application(chain, route.app)
+    if route.endpoint in _endpoints and is_untouched(route) and not route.dependant.dependencies:
+        route.app = _application(chain, route)
     key = id(route)
     _chains[key] = (weakref.ref(route, lambda _: _chains.pop(key, None)), chain)
     return chain
