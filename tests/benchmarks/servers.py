@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.ports import free_port
+
 ROOT: Final = Path(__file__).parents[2]
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -116,9 +118,7 @@ def serve(app: str, ws: str = STOCK, environment: Mapping[str, str] | None = Non
     Raises:
         RuntimeError: it did not start within 20 s.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     options = {
         "--port": str(port),
         "--loop": "uvloop",

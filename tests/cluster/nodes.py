@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.settings import VARIABLE, Settings
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -23,9 +24,7 @@ class Node:
     """
 
     def __init__(self, number: int, settings: Settings, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.number = number
         self.log = directory / f"node-{number}.log"
         """Everything that it wrote, since it was first started."""

@@ -18,6 +18,8 @@ import uvicorn
 from playwright.sync_api import Page, ViewportSize, WebSocketRoute
 from starlette.types import ASGIApp
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 PHONE: ViewportSize = {"width": 360, "height": 740}
 DESK: ViewportSize = {"width": 1280, "height": 800}
@@ -48,7 +50,7 @@ class Demo:
     """
 
     def __init__(self, module: str, folder: Path, *arguments: str) -> None:
-        self.port = 0
+        self.port = free_port()
         self._command = [sys.executable, "-m", module, *arguments]
         self._log: IO[str] = (folder / "log").open("w+")
         self._process: subprocess.Popen[str] | None = None

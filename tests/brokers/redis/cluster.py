@@ -1,11 +1,11 @@
 """A Redis cluster of a test's own."""
 
-import socket
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from tests.ports import free_port
 from tests.redis_server import RedisServer, executables, serve_redis
 
 SLOTS = 16384
@@ -77,7 +77,7 @@ class RedisCluster:
 def serve_cluster(command: str, count: int) -> Generator[RedisCluster]:
     """Run a cluster of some servers."""
     with ExitStack() as stack:
-        buses = [_free_port() for _ in range(count)]
+        buses = [free_port() for _ in range(count)]
         servers = [
             stack.enter_context(
                 serve_redis(
@@ -89,13 +89,6 @@ def serve_cluster(command: str, count: int) -> Generator[RedisCluster]:
         cluster = RedisCluster(servers, buses)
         cluster.meet()
         yield cluster
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _text(reply: Any) -> str:

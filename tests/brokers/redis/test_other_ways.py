@@ -1,6 +1,5 @@
 """Other ways to a Redis: through Sentinel, over TLS, by a Unix socket, and without hiredis."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -15,6 +14,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from tests.brokers.redis.nodes import NodeOf, message
 from tests.certificate import make_certificate
+from tests.ports import free_port
 from tests.redis_server import RedisServer, executables, serve_redis
 from tests.support import eventually
 from wsrouter.brokers.redis import RedisBroker
@@ -156,11 +156,3 @@ def knows_tls(command: str) -> bool:
     """Whether a server was built with TLS. With no port at all it ends at once."""
     tried = subprocess.run([command, "--port", "0", "--tls-port", "0"], capture_output=True, text=True, check=False)
     return "Bad directive" not in tried.stdout + tried.stderr
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
