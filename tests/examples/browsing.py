@@ -1,7 +1,6 @@
 """What tests of pages share: an example in a process of its own, an application in a thread, a browser."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -65,9 +64,7 @@ class Demo:
         )
         self._process = process
         assert process.stdout is not None
-        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-        assert address is not None, self.log()
-        self.port = int(address[1])
+        assert f"http://127.0.0.1:{self.port}/" in process.stdout.readline(), self.log()
 
     @property
     def runs(self) -> bool:
