@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -142,3 +144,11 @@ def test_the_reference_lists_all_of_a_connection() -> None:
     reference = (Path(__file__).parent.parent / "docs" / "reference" / "index.md").read_text("utf-8")
     options = reference.partition("::: wsrouter.Connection\n")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"- (\w+)", options)) == sorted(CONNECTION)
+
+
+def test_who_needs_no_auth_pays_for_none() -> None:
+    """To import the package brings in nothing of what only a module of its own needs."""
+    needless = {"cryptography", "httpx", "idna", "jwt", "redis", "uvicorn", "websockets"}
+    program = f"import sys, wsrouter; sys.exit(', '.join({needless!r} & sys.modules.keys()) or 0)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -113,7 +113,7 @@ LAYERS = [
     "wsrouter.guards.places",
     "wsrouter.guards.requirements",
     "wsrouter.guards",
-    "wsrouter.auth.logs",
+    "wsrouter.redaction",
     "wsrouter.auth.sources",
     "wsrouter.auth.tickets",
     "wsrouter.auth.options",

@@ -10,7 +10,6 @@ from fastapi import params
 from starlette.types import Scope
 
 from wsrouter.annotations import unfolded
-from wsrouter.auth.logs import redact_frames
 from wsrouter.checks import authenticators_in, below, check_guards, check_repeated, check_subprotocols
 from wsrouter.codecs import Codec, Decoded, Frame, JSONCodec
 from wsrouter.connection import message_encoder
@@ -22,6 +21,7 @@ from wsrouter.kinds import Kind, awaiting, is_plain, kind_of, name_of
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
 from wsrouter.plans import Plan
+from wsrouter.redaction import redact_frames
 from wsrouter.signatures import Dependency, Given, Needs, needs_of
 from wsrouter.table import HandlerTable, Method
 

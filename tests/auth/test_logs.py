@@ -21,7 +21,7 @@ from tests.ports import free_port
 from tests.support import Server, connect, serve
 from wsrouter import WebSocketHandler, WebSocketRouter
 from wsrouter.auth import JWTAuth, Query, Ticket
-from wsrouter.auth.logs import HIDDEN, LOGGERS, redact_frames, redact_header, redact_parameter
+from wsrouter.redaction import HIDDEN, LOGGERS, redact_frames, redact_header, redact_parameter
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,12 +14,12 @@ from starlette.types import Scope
 
 from wsrouter.auth.jwks import JWKSet, Unavailable
 from wsrouter.auth.keys import SYMMETRIC, Key, KeyRing, UnknownKey, check_algorithms
-from wsrouter.auth.logs import redact_frames
 from wsrouter.auth.options import MAX_TIME, checked_realm, listed_sources, quotable, required, seconds, texts
 from wsrouter.auth.sources import BadCredential, Source
 from wsrouter.errors import ConfigurationError, Deny
 from wsrouter.guards.requirements import scopes_in
 from wsrouter.identity import EXPIRED, Authenticator, Principal, remember, remembered
+from wsrouter.redaction import redact_frames
 
 logger = logging.getLogger("wsrouter")
 

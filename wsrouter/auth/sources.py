@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from wsrouter.auth.logs import redact_header, redact_parameter
 from wsrouter.errors import ConfigurationError
 from wsrouter.guards.requirements import TOKEN
 from wsrouter.identity import Principal
+from wsrouter.redaction import redact_header, redact_parameter
 
 logger = logging.getLogger("wsrouter")
 

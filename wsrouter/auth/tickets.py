@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 from typing_extensions import TypedDict
 
-from wsrouter.auth.logs import redact_parameter
 from wsrouter.auth.sources import BadCredential, Source, Verify, find_parameter
 from wsrouter.errors import BrokerError, ConfigurationError, Deny
 from wsrouter.guards.origins import parse_origin
 from wsrouter.identity import Principal
+from wsrouter.redaction import redact_parameter
 from wsrouter.stores import MemoryStore, OneTimeStore
 
 logger = logging.getLogger("wsrouter")
