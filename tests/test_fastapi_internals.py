@@ -4,6 +4,8 @@
 # pyright: reportPrivateUsage=false
 
 import functools
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -156,6 +158,17 @@ def around_the_application(route: Any, note: Callable[[], None]) -> None:
     route.app = wrapper
 
 
+def around_what_solves(route: Any, note: Callable[[], None]) -> None:
+    """The application has FastAPI's outer part, with something else in it."""
+    solve = routing.get_websocket_app(route.dependant)
+
+    async def wrapper(websocket: WebSocket) -> None:
+        note()
+        await solve(websocket)
+
+    route.app = routing.websocket_session(wrapper)
+
+
 def a_dependency(route: Any, note: Callable[[], None]) -> None:
     async def dependency() -> None:
         note()
@@ -164,7 +177,9 @@ def a_dependency(route: Any, note: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("when", ["before it is bound", "later"])
-@pytest.mark.parametrize("change", [around_the_endpoint, around_the_call, around_the_application, a_dependency])
+@pytest.mark.parametrize(
+    "change", [around_the_endpoint, around_the_call, around_the_application, around_what_solves, a_dependency]
+)
 async def test_what_others_put_into_a_route_runs_for_every_connection(
     change: Callable[[Any, Callable[[], None]], None], when: str
 ) -> None:
@@ -194,23 +209,74 @@ async def test_what_others_put_into_a_route_runs_for_every_connection(
     assert Seen.calls == ["theirs", "handler"] * 2
 
 
-async def test_what_records_how_fastapi_solves_sees_sessions_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries that trace put a function of theirs in the place of FastAPI's."""
-    solved: list[str] = []
-    usual = vars(routing)["solve_dependencies"]
+@pytest.mark.parametrize("part", ["solve_dependencies", "wrap_app_handling_exceptions", "WebSocket"])
+async def test_who_puts_something_in_the_place_of_a_part_of_fastapi_sees_sessions_too(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries that trace or check do so; it may be done while the application runs."""
+    calls: list[str] = []
+    usual = vars(routing)[part]
 
-    async def recorded(**arguments: Any) -> Any:
-        solved.append(type(arguments["request"]).__name__)
-        return await usual(**arguments)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        calls.append(part)
+        return usual(*args, **kwargs)
 
-    monkeypatch.setattr(routing, "solve_dependencies", recorded)
     router = WebSocketRouter()
     router.add_handler("/", WebSocketHandler)
     app = FastAPI()
     app.include_router(router)
-    async with serve(app) as server, connect(server):
-        pass
-    assert solved == ["WebSocket"]
+    async with serve(app) as server:
+        monkeypatch.setattr(routing, part, recorded)
+        async with connect(server):
+            pass
+    assert calls == [part]
+
+
+IMPORTED_LATER = """
+import sys
+from fastapi import FastAPI, routing
+from fastapi.dependencies import utils
+from starlette.testclient import TestClient
+
+part = sys.argv[1]
+usual = getattr(routing, part)
+calls = []
+
+async def solve(**arguments):
+    calls.append(part)
+    return await usual(**arguments)
+
+def make(*arguments, **options):
+    made = usual(*arguments, **options)
+
+    async def recorded(*arguments):
+        calls.append(part)
+        await made(*arguments)
+
+    return recorded
+
+for module in (routing, utils):
+    if hasattr(module, part):
+        setattr(module, part, solve if part == "solve_dependencies" else make)
+
+from wsrouter import WebSocketHandler, WebSocketRouter
+
+router = WebSocketRouter()
+router.add_handler("/", WebSocketHandler)
+app = FastAPI()
+app.include_router(router)
+with TestClient(app) as client, client.websocket_connect("/"):
+    pass
+assert calls == [part]
+"""
+
+
+@pytest.mark.parametrize("part", ["solve_dependencies", "websocket_session", "get_websocket_app"])
+def test_what_was_put_in_its_place_before_is_not_taken_for_fastapi_s(part: str) -> None:
+    """It makes no difference who is imported first."""
+    command = [sys.executable, "-c", IMPORTED_LATER, part]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 async def test_a_handler_of_exceptions_may_accept_to_say_why() -> None:

@@ -10,13 +10,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FunctionType, ModuleType
 from typing import Annotated, Any, Final
 
 from fastapi import UploadFile, params, routing
+from fastapi.dependencies import utils
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, request_params_to_args, solve_dependencies
-from fastapi.routing import RouteContext
+from fastapi.routing import RouteContext, get_websocket_app, websocket_session
+from starlette import _exception_handler
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope
@@ -169,26 +171,49 @@ def drop_dependencies(route: Any, dropped: Callable[[Any], bool]) -> None:
     solved[:] = [each for each in solved if not dropped(each.call)]
 
 
+def _is_as_written(function: Any, module: ModuleType) -> bool:
+    """Whether a function is the one that a module defines, and not what somebody has put in its place."""
+    return type(function) is FunctionType and function.__code__.co_filename == module.__file__
+
+
+_AS_WRITTEN: Final = (
+    _is_as_written(solve_dependencies, utils)
+    and _is_as_written(wrap_app_handling_exceptions, _exception_handler)
+    and _is_as_written(websocket_session, routing)
+    and _is_as_written(get_websocket_app, routing)
+)
+"""Whether nobody had changed FastAPI before it was imported here."""
+
+
 def is_untouched(route: Any) -> bool:
     """Whether a route calls its endpoint as FastAPI made it, with nothing of anybody else's in between."""
-    return getattr(route.app, "__code__", None) in _SESSION and route.dependant.call is route.endpoint
+    dependant: Dependant = route.dependant
+    if not _AS_WRITTEN:
+        return False
+    solves = _variables_of(route.app, websocket_session).get("func")
+    return _variables_of(solves, get_websocket_app).get("dependant") is dependant and dependant.call is route.endpoint
 
 
-_SESSION: Final = frozenset(
-    const for const in routing.websocket_session.__code__.co_consts if isinstance(const, CodeType)
-)
+def _variables_of(function: Any, maker: Any) -> Mapping[str, Any]:
+    """Return what a function has from the one that made it, nothing if it was made by another."""
+    if type(function) is not FunctionType or function.__code__ not in maker.__code__.co_consts:
+        return {}
+    return inspect.getclosurevars(function).nonlocals
 
 
 def does_nothing(dependant: Dependant, endpoint: Callable[..., Any], scope: Scope) -> bool:
     """Whether FastAPI would do nothing for a connection but to call the endpoint.
 
-    It records connections with its telemetry, and others who record put something in the place of its solving.
+    It records connections with its telemetry, and others who record or check put something in the place of its parts.
     """
+    parts = vars(routing)
     return (
         not dependant.dependencies
         and dependant.call is endpoint
         and scope.get("fastapi.telemetry") is None
-        and vars(routing)["solve_dependencies"] is solve_dependencies
+        and parts["solve_dependencies"] is solve_dependencies
+        and parts["wrap_app_handling_exceptions"] is wrap_app_handling_exceptions
+        and parts["WebSocket"] is WebSocket
     )
 
 
