@@ -185,16 +185,20 @@ class WebSocketHandler:
 
 def hub_of(handler: WebSocketHandler) -> Hub:
     """Return the hub that `attach` gave to a handler."""
-    hub: Hub = handler.__dict__["__wsrouter_hub__"]
+    hub: Hub = object.__getattribute__(handler, "__wsrouter_hub__")
     return hub
 
 
 def connection_of(handler: WebSocketHandler) -> ServerConnection:
     """Return the connection that `attach` gave to a handler, as sessions and the hub have it."""
-    connection: ServerConnection = handler.__dict__["connection"]
+    connection: ServerConnection = object.__getattribute__(handler, "connection")
     return connection
 
 
 def attach(handler: WebSocketHandler, connection: ServerConnection, hub: Hub) -> None:
-    """Give a handler its connection and hub, before its constructor runs; also to a frozen dataclass."""
-    handler.__dict__.update(connection=connection, __wsrouter_hub__=hub)
+    """Give a handler its connection and hub, before its constructor runs; also to a frozen dataclass.
+
+    Not by its ``__dict__``: an instance has no dictionary until somebody looks at it, and there may be very many.
+    """
+    object.__setattr__(handler, "connection", connection)
+    object.__setattr__(handler, "__wsrouter_hub__", hub)
