@@ -21,6 +21,7 @@ from wsrouter.connection import ServerConnection, message_encoder
 from wsrouter.direct import DirectConnection
 from wsrouter.portable import PortableConnection
 from wsrouter.transports import DirectTransport, framed
+from wsrouter.writer import Owner
 
 JSON = JSONCodec()
 
@@ -170,7 +171,7 @@ def direct(
     codec: Codec | None = None,
     limits: Limits | None = None,
     user: str | None = None,
-    on_close: Callable[[], object] = lambda: None,
+    owner: Owner | None = None,
 ) -> DirectConnection:
     """Return a connection straight to a transport, not accepted yet."""
     codec = codec or JSON
@@ -181,7 +182,7 @@ def direct(
         codec=codec,
         encode=message_encoder(codec),
         limits=limits or Limits(),
-        on_close=on_close,
+        owner=owner,
     )
 
 
@@ -191,7 +192,7 @@ def portable(
     codec: Codec | None = None,
     limits: Limits | None = None,
     user: str | None = None,
-    on_close: Callable[[], object] = lambda: None,
+    owner: Owner | None = None,
 ) -> PortableConnection:
     """Return a connection that goes through an ASGI ``send``, not accepted yet."""
     codec = codec or JSON
@@ -201,7 +202,7 @@ def portable(
         codec=codec,
         encode=message_encoder(codec),
         limits=limits or Limits(),
-        on_close=on_close,
+        owner=owner,
     )
 
 

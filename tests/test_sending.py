@@ -527,6 +527,16 @@ async def test_a_send_that_finds_nobody(server: Wrap, exception: type[Exception]
         assert tried == 1
 
 
+class Told:
+    """Counts how often a connection says that it ends."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def closing(self) -> None:
+        self.times += 1
+
+
 @pytest.mark.logs_errors
 @pytest.mark.parametrize("place", ["own", "writer"])
 @each_server
@@ -540,8 +550,8 @@ async def test_a_send_that_fails_for_another_reason(server: Wrap, place: str) ->
             raise KeyError("mistake")
 
     hub = Hub()
-    closing: list[int] = []
-    connection = portable(server(asgi_send), on_close=lambda: closing.append(1))
+    owner = Told()
+    connection = portable(server(asgi_send), owner=owner)
     async with gone(connection, hub=hub):
         await connection.accept(None, [])
         await hub.node.enter(connection)
@@ -553,7 +563,7 @@ async def test_a_send_that_fails_for_another_reason(server: Wrap, place: str) ->
         await turns(5)
         assert [event["type"] for event in events] == ["websocket.accept", "websocket.send", "websocket.close"]
         assert events[-1]["code"] == 1011
-        assert closing == [1]
+        assert owner.times == 1
 
 
 @pytest.mark.logs_errors

@@ -15,7 +15,7 @@ from wsrouter.codecs import Codec, Frame
 from wsrouter.frames import CloseInfo, Send
 from wsrouter.limits import Limits
 from wsrouter.messages import Message
-from wsrouter.writer import Writer
+from wsrouter.writer import Owner, Writer
 
 _NOWHERE: Final[frozenset[str]] = frozenset()
 
@@ -143,7 +143,7 @@ class ServerConnection(Writer, Connection):
         limits: bounds and deadlines.
         raw: whether frames go out as they are, without an envelope.
         subprotocol: what was chosen of those that the client offers.
-        on_close: see `Writer`.
+        owner: see `Writer`.
     """
 
     __slots__ = ("__weakref__", "_encode", "_http", "_scope", "began", "id", "joined", "raw", "subprotocol")
@@ -158,9 +158,9 @@ class ServerConnection(Writer, Connection):
         limits: Limits,
         raw: bool = False,
         subprotocol: str | None = None,
-        on_close: Callable[[], object] = lambda: None,
+        owner: Owner | None = None,
     ) -> None:
-        super().__init__(send, codec, limits, on_close)
+        super().__init__(send, codec, limits, owner)
         self.id = os.urandom(12).hex()
         self.began = monotonic()
         self.subprotocol = subprotocol

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from time import time
 from typing import Any, Final
@@ -19,6 +18,7 @@ from wsrouter.containers import is_pending
 from wsrouter.errors import Disconnect, WebSocketError, from_http
 from wsrouter.identity import EXPIRED, Authenticator, end_of, found, on_trial, remember, watch
 from wsrouter.injection import GuardKey
+from wsrouter.intake import Intake
 from wsrouter.kinds import Kind
 from wsrouter.outcome import closing_of, let_go, strongest
 from wsrouter.plans import ConnectionScope
@@ -37,15 +37,15 @@ class Credentials:
         chain: the handler in its chain of routers; it has an authenticator.
         connection: the connection.
         scope: the connection scope.
-        done: called when the id of a call may be used again.
+        intake: keeps the id of an ``$auth`` until it is answered.
     """
 
     __slots__ = (
         "_chain",
         "_connection",
-        "_done",
         "_expiry",
         "_hold",
+        "_intake",
         "_put_off",
         "_renewal",
         "_scope",
@@ -53,12 +53,10 @@ class Credentials:
         "_timers",
     )
 
-    def __init__(
-        self, chain: Chain, connection: ServerConnection, scope: ConnectionScope, done: Callable[[Call], object]
-    ) -> None:
+    def __init__(self, chain: Chain, connection: ServerConnection, scope: ConnectionScope, intake: Intake) -> None:
         self._chain = chain
         self._connection = connection
-        self._done = done
+        self._intake = intake
         self._scope = scope
         self._expiry: asyncio.TimerHandle | None = None
         self._put_off: asyncio.TimerHandle | None = None
@@ -311,7 +309,7 @@ class Credentials:
         self._ask_later(each)
 
     def _answer(self, call: Call, error: WebSocketError | None) -> None:
-        self._done(call)
+        self._intake.done(call)
         codec = self._connection.codec
         if error is not None:
             self._connection.reply(codec.control("$error", call.id, error=error.as_data()))

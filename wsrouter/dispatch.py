@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import Any, Final
@@ -17,6 +17,7 @@ from wsrouter.connection import ServerConnection
 from wsrouter.errors import BrokerError, Disconnect, WebSocketError, from_http, is_close_code
 from wsrouter.handler import WebSocketHandler
 from wsrouter.injection import Injected
+from wsrouter.intake import Intake
 from wsrouter.kinds import Kind
 from wsrouter.messages import Envelope, Message
 from wsrouter.outcome import closing_of, strongest, unwind
@@ -30,12 +31,25 @@ TURN_SECONDS: Final = 0.005
 
 
 class Dispatcher:
-    """Handles the messages of one connection."""
+    """Handles the messages of one connection.
 
-    __slots__ = ("_chain", "_codec", "_connection", "_handler", "_raw", "_scope")
+    Args:
+        chain: the handler in its chain of routers.
+        connection: the connection.
+        scope: the connection scope.
+        handler: the instance that serves it.
+        intake: keeps the id of a message until its terminal reply is sent, or it is clear that there is none.
+    """
+
+    __slots__ = ("_chain", "_codec", "_connection", "_handler", "_intake", "_raw", "_scope")
 
     def __init__(
-        self, chain: Chain, connection: ServerConnection, scope: ConnectionScope, handler: WebSocketHandler
+        self,
+        chain: Chain,
+        connection: ServerConnection,
+        scope: ConnectionScope,
+        handler: WebSocketHandler,
+        intake: Intake,
     ) -> None:
         self._chain = chain
         self._codec = connection.codec
@@ -43,14 +57,10 @@ class Dispatcher:
         self._connection = connection
         self._scope = scope
         self._handler = handler
+        self._intake = intake
 
-    async def handle(self, call: Call, done: Callable[[Call], object]) -> None:
-        """Handle a message in the current task, from its middleware to its reply.
-
-        Args:
-            call: the message.
-            done: called before the terminal reply is sent, or when there is none.
-        """
+    async def handle(self, call: Call) -> None:
+        """Handle a message in the current task, from its middleware to its reply."""
         bound = call.bound
         reply: Frame | None
         try:
@@ -74,14 +84,14 @@ class Dispatcher:
             reply = await self._fate(call, exc)
         finally:
             if call.id is not None:
-                done(call)
+                self._intake.done(call)
         if reply is not None:
             await self._connection.write(reply)
 
-    async def fail(self, call: Call, exc: BaseException, done: Callable[[Call], object]) -> None:
+    async def fail(self, call: Call, exc: BaseException) -> None:
         """Answer a call that could not begin."""
         reply = await self._fate(call, exc)
-        done(call)
+        self._intake.done(call)
         if reply is not None:
             await self._connection.write(reply)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import time
@@ -11,7 +10,7 @@ from typing import Any
 from starlette.types import Send
 
 from wsrouter._fastapi import overrides_of
-from wsrouter.calls import Attempt, Cause
+from wsrouter.calls import Attempt, Call, Cause
 from wsrouter.chain import Chain
 from wsrouter.connection import ServerConnection
 from wsrouter.denial import accept_and_close, closes, denial_of, refuse
@@ -19,8 +18,9 @@ from wsrouter.errors import Deny, cut_reason, denial_status
 from wsrouter.frames import CloseInfo
 from wsrouter.handler import WebSocketHandler, attach
 from wsrouter.identity import AMBIENT, EXPIRED, end_of, found, settle
+from wsrouter.inbox import Inbox
 from wsrouter.outcome import unwind
-from wsrouter.plans import ConnectionScope, nothing
+from wsrouter.plans import ConnectionScope, Plan, nothing
 from wsrouter.tasks import current_task, drive, is_from_outside, within
 from wsrouter.transports import transport_of
 
@@ -46,7 +46,7 @@ class Handshake:
         connection: the connection.
         scope: the connection scope.
         send: the ASGI ``send``.
-        suspended: called when the handshake has to wait for something.
+        inbox: reads ahead when the handshake has to wait for something.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Handshake:
         connection: ServerConnection,
         scope: ConnectionScope,
         send: Send,
-        suspended: Callable[[], object],
+        inbox: Inbox[Call],
     ) -> None:
         self._chain = chain
         self._connection = connection
         self._scope = scope
         self._send: Send = send
-        self._suspended = suspended
+        self._inbox = inbox
         self._attempt = Attempt()
         self._attempt.task = current_task()
         self._deadline = 0.0
@@ -115,7 +115,7 @@ class Handshake:
     def _waits(self) -> None:
         """Listen to the client and look at the clock from here on: not everything was done at once."""
         self._timer = asyncio.get_running_loop().call_at(self._deadline, self._interrupt, "timeout")
-        self._suspended()
+        self._inbox.suspended()
 
     async def _prepare(self) -> Admitted:
         chain, scope, attempt = self._chain, self._scope, self._attempt
@@ -124,7 +124,10 @@ class Handshake:
         if chain.ambient:
             self._connection.scope[AMBIENT] = True
         await self._go_on()
-        await self._pass_guards()
+        overrides = overrides_of(scope.app)
+        guards = chain.plan_guards(overrides) if overrides else chain.guard_plan
+        if not guards.empty:
+            await self._pass(guards)
         if self._connection.user_id is not None:
             settle(self._connection.scope)
         handler = chain.table.cls.__new__(chain.table.cls)
@@ -147,10 +150,8 @@ class Handshake:
             raise
         return Admitted(handler, arguments, stack)
 
-    async def _pass_guards(self) -> None:
-        chain, scope, attempt = self._chain, self._scope, self._attempt
-        overrides = overrides_of(scope.app)
-        plan = chain.plan_guards(overrides) if overrides else chain.guard_plan
+    async def _pass(self, plan: Plan) -> None:
+        scope, attempt = self._scope, self._attempt
         stack = AsyncExitStack() if plan.yields else None
         try:
             await plan.solve(scope, stack)
@@ -171,12 +172,13 @@ class Handshake:
 
     async def _check(self) -> None:
         """Settle who the user is, open what it takes to ask about them again, and deny if they have ended meanwhile."""
-        settle(self._connection.scope)
+        asked = self._connection.scope
+        settle(asked)
         for each in self._chain.revalidations:
-            if each.authenticator in found(self._connection.scope):
+            if each.authenticator in found(asked):
                 await each.injected.current(self._scope).open_lasting(self._scope)
         self._attempt.begin()
-        end = end_of(self._connection.scope)
+        end = end_of(asked) if found(asked) else None
         if end is not None and end <= time():
             raise Deny(401, code=EXPIRED, reason="The credential has expired")
 
@@ -250,7 +252,7 @@ class Handshake:
     async def _until_gone(self) -> None:
         """Wait until the socket is gone: it counts against limits until then."""
         if not self._left:
-            self._suspended()
+            self._inbox.suspended()
             self._gone = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._gone], timeout=self._chain.limits.close)
 

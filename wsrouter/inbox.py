@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -32,6 +32,14 @@ class Owner(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=Sized)
+ItemT_co = TypeVar("ItemT_co", bound=Sized, covariant=True)
+
+
+class Source(Protocol[ItemT_co]):
+    """What makes items of events."""
+
+    def read(self, event: Event) -> ItemT_co | None:
+        """Return the item of an event, ``None`` where there is nothing to handle."""
 
 
 class Inbox(Generic[ItemT]):
@@ -43,7 +51,7 @@ class Inbox(Generic[ItemT]):
 
     Args:
         receive: the ASGI ``receive``.
-        read: makes an item of an event; ``None`` where there is nothing to handle.
+        source: makes items of events.
         limits: bounds of what waits.
         owner: is told when it is full for too long, and when ``receive`` raised.
     """
@@ -55,11 +63,11 @@ class Inbox(Generic[ItemT]):
         "_limits",
         "_listening",
         "_owner",
-        "_read",
         "_reader",
         "_receive",
         "_returned",
         "_room",
+        "_source",
         "_task",
         "_turn",
         "_turn_seconds",
@@ -70,12 +78,12 @@ class Inbox(Generic[ItemT]):
     def __init__(
         self,
         receive: Receive,
-        read: Callable[[Event], ItemT | None],
+        source: Source[ItemT],
         limits: Limits,
         owner: Owner,
     ) -> None:
         self._receive: Receive = receive
-        self._read = read
+        self._source = source
         self._limits = limits
         self._owner = owner
         self.ended = False
@@ -119,7 +127,7 @@ class Inbox(Generic[ItemT]):
                 finally:
                     self._listening = False
                 self._returned = monotonic()
-                found = self._read(event)
+                found = self._source.read(event)
                 if found is None:
                     self._turn_seconds += monotonic() - self._returned
                     continue
@@ -182,7 +190,7 @@ class Inbox(Generic[ItemT]):
 
     def forget(self) -> None:
         """Let go of what refers back to it, when all is over."""
-        del self._read, self._owner
+        del self._source, self._owner
 
     def _taken(self, item: ItemT) -> None:
         self._bytes -= item.size
@@ -215,7 +223,7 @@ class Inbox(Generic[ItemT]):
                     read, seconds = 1, 0.0
                 event = await self._receive()
                 began = monotonic()
-                item = self._read(event)
+                item = self._source.read(event)
                 seconds += monotonic() - began
                 if item is None:
                     continue

@@ -1,7 +1,6 @@
 """What comes in: an ASGI event becomes a call, a control frame takes effect, and ids are kept apart."""
 
 import logging
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -31,6 +30,9 @@ class Owner(Protocol):
     def cancel(self, call: Call) -> None:
         """Cancel the call that a ``$cancel`` names."""
 
+    def renew(self, call: Call) -> None:
+        """Take the fresh token of the call that an ``$auth`` is, where somebody authenticates."""
+
 
 class Intake:
     """Reads the events of one connection.
@@ -38,8 +40,7 @@ class Intake:
     Args:
         chain: the handler in its chain of routers.
         connection: the connection; it is closed where a frame breaks a rule.
-        owner: is told when the client leaves, and what it cancels.
-        renew: called with the call that an ``$auth`` is, ``None`` where nobody authenticates.
+        owner: is told when the client leaves, and what it asks for.
     """
 
     __slots__ = (
@@ -52,22 +53,13 @@ class Intake:
         "_methods",
         "_odd",
         "_owner",
-        "_renew",
     )
 
-    def __init__(
-        self,
-        chain: Chain,
-        connection: ServerConnection,
-        owner: Owner,
-        *,
-        renew: Callable[[Call], object] | None = None,
-    ) -> None:
+    def __init__(self, chain: Chain, connection: ServerConnection, owner: Owner) -> None:
         self._chain = chain
         self._connection = connection
         self._decode = chain.decoder(connection.codec)
         self._owner = owner
-        self._renew = renew
         self._limit = chain.limits.message_size
         self._meter = Meter(connection, chain.frame_limits) if chain.frame_limits else None
         self._methods = chain.methods
@@ -179,11 +171,11 @@ class Intake:
         return call
 
     def _read_auth(self, call: Call) -> Call | None:
-        if self._renew is None:
+        if not self._chain.sources:
             call.failure = WebSocketError("unknown_type", "This connection has no credential")
             return self._register(call)
         if self._register(call) is not None:
-            self._renew(call)
+            self._owner.renew(call)
         return None
 
     def _find(self, id: Id | None) -> None:

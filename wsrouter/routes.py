@@ -23,7 +23,7 @@ from wsrouter._fastapi import (
 from wsrouter.chain import Chain, Layer
 from wsrouter.errors import ConfigurationError
 from wsrouter.options import calls_below, check_left_to_fastapi
-from wsrouter.session import serve
+from wsrouter.session import Session
 from wsrouter.table import HandlerTable
 from wsrouter.tasks import apart
 
@@ -53,7 +53,7 @@ def endpoint_of(table: HandlerTable) -> Callable[[WebSocket], Any]:
                 " ran; remove its accept()"
             )
         await websocket.receive()  # websocket.connect
-        await apart(serve(chain, websocket.scope, *raw_channels(*channels_of(websocket))))
+        await apart(Session.serve(chain, websocket.scope, *raw_channels(*channels_of(websocket))))
 
     endpoint.__name__ = endpoint.__qualname__ = table.cls.__name__
     setattr(endpoint, _TABLE, table)
@@ -80,7 +80,7 @@ def _application(chain: Chain, route: Any) -> ASGIApp:
         if event["type"] != "websocket.connect":
             raise RuntimeError(f"Expected ASGI message 'websocket.connect', but got {event['type']!r}")
         try:
-            await apart(serve(chain, scope, *raw_channels(receive, send)))
+            await apart(Session.serve(chain, scope, *raw_channels(receive, send)))
         except Exception as failure:
             await handle_failure(failure, scope, receive, send)
 

@@ -28,27 +28,6 @@ from wsrouter.writer import LOST
 logger = logging.getLogger("wsrouter")
 
 
-async def serve(chain: Chain, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one connection, from the first guard to the last release, in the current task.
-
-    Args:
-        chain: the handler in its chain of routers.
-        scope: the ASGI scope.
-        receive: the ASGI ``receive``, a coroutine function; ``websocket.connect`` has come from it.
-        send: the ASGI ``send``, a coroutine function.
-
-    Raises:
-        ConfigurationError: the hub connects processes, and was not started.
-    """
-    chain.hub.node.check_started()
-    session = Session(chain, scope, receive, send)
-    try:
-        if await session.admit():
-            await session.run()
-    finally:
-        await session.release()
-
-
 class Session:
     """What there is while one connection is served; it belongs to the task that makes it.
 
@@ -62,7 +41,6 @@ class Session:
     """
 
     __slots__ = (
-        "_admitted",
         "_chain",
         "_connection",
         "_credentials",
@@ -89,64 +67,75 @@ class Session:
             limits=chain.limits,
             raw=chain.table.raw,
             subprotocol=subprotocol,
-            on_close=self._closing,
+            owner=self,
         )
         self._scope = ConnectionScope(self._connection)
+        self._intake = Intake(chain, self._connection, self)
+        self._inbox: Inbox[Call] = Inbox(receive, self._intake, chain.limits, self)
+        self._work = Work(chain, self._connection, self._inbox, self._intake)
         self._credentials: Credentials | None = None
         if chain.sources:
-            self._credentials = Credentials(chain, self._connection, self._scope, self._done)
-        self._intake = Intake(
-            chain,
-            self._connection,
-            self,
-            renew=None if self._credentials is None else self._credentials.renew,
-        )
-        self._inbox: Inbox[Call] = Inbox(receive, self._intake.read, chain.limits, self)
-        self._work = Work(chain, self._connection, self._inbox, self._intake.done)
-        self._handshake: Handshake | None = Handshake(chain, self._connection, self._scope, send, self._inbox.suspended)
-        self._admitted: Admitted | None = None
+            self._watch()
+        self._handshake: Handshake | None = None
         self._drain: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
-    async def admit(self) -> bool:
-        """Return whether the connection is let in."""
-        assert self._handshake is not None, "there is one handshake"
-        self._admitted = await self._handshake.run()
-        self._handshake = None
-        return self._admitted is not None
+    @classmethod
+    async def serve(cls, chain: Chain, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, from the first guard to the last release, in the current task.
 
-    async def run(self) -> None:
-        """Serve a connection that was let in until it is closed."""
-        chain, connection = self._chain, self._connection
-        admitted, self._admitted = self._admitted, None
-        assert admitted is not None, "it was let in"
-        work, dispatcher = self._work, Dispatcher(chain, connection, self._scope, admitted.handler)
-        cancelled: BaseException | None = None
-        began = False
+        It waits here for as long as the connection lives, and does so in as few coroutines as can be.
+
+        Args:
+            chain: the handler in its chain of routers.
+            scope: the ASGI scope.
+            receive: the ASGI ``receive``, a coroutine function; ``websocket.connect`` has come from it.
+            send: the ASGI ``send``, a coroutine function.
+
+        Raises:
+            ConfigurationError: the hub connects processes, and was not started.
+        """
+        chain.hub.node.check_started()
+        self = cls(chain, scope, receive, send)
         try:
-            await self._enter(admitted)
-            began = True
-            if self._credentials is None and found(connection.scope):  # by an authenticator that a guard called by hand
-                self._credentials = Credentials(chain, connection, self._scope, self._done)
-            if self._credentials is not None:
-                self._credentials.begin()
-            connected = await work.connect(dispatcher, admitted)
-            del admitted
-            if connected:
-                await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
-            if connection.closed is None:
-                connection.start_close(1000, "")
-        except BaseException as exc:
-            cancelled = None if isinstance(exc, Exception) else exc
-            if cancelled is None:
-                logger.exception("%r: the session failed", connection)
-            connection.start_close(1011 if cancelled is None else 1012, "")
-        work.end()
-        cancelled = await self._leave() or cancelled
-        if began and chain.on_disconnect is not None:
-            await self._disconnect(dispatcher, chain.on_disconnect)
-        if cancelled is not None:
-            raise cancelled
+            self._handshake = Handshake(chain, self._connection, self._scope, send, self._inbox)
+            admitted = await self._handshake.run()
+            self._handshake = None
+            if admitted is None:
+                return
+            connection, work = self._connection, self._work
+            dispatcher = Dispatcher(chain, connection, self._scope, admitted.handler, self._intake)
+            cancelled: BaseException | None = None
+            began = False
+            try:
+                await self._enter(admitted)
+                began = True
+                if self._credentials is None and found(connection.scope):  # by an authenticator a guard called by hand
+                    self._watch()
+                if self._credentials is not None:
+                    self._credentials.begin()
+                connected = chain.on_connect is None or await work.connect(chain.on_connect, dispatcher, admitted)
+                del admitted
+                if connected:
+                    await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
+                if connection.closed is None:
+                    connection.start_close(1000, "")
+            except BaseException as exc:
+                cancelled = None if isinstance(exc, Exception) else exc
+                if cancelled is None:
+                    logger.exception("%r: the session failed", connection)
+                connection.start_close(1011 if cancelled is None else 1012, "")
+            work.end()
+            cancelled = await self._leave() or cancelled
+            if began and chain.on_disconnect is not None:
+                await self._disconnect(dispatcher, chain.on_disconnect)
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            await self._release()
+
+    def _watch(self) -> None:
+        self._credentials = Credentials(self._chain, self._connection, self._scope, self._intake)
 
     async def _enter(self, admitted: Admitted) -> None:
         try:
@@ -176,12 +165,14 @@ class Session:
             logger.exception("%r: leaving the hub failed", connection)
         return None
 
-    def _done(self, call: Call) -> None:
-        self._intake.done(call)
-
     def cancel(self, call: Call) -> None:
         """Do what ``$cancel`` asks for."""
         self._work.cancel(call)
+
+    def renew(self, call: Call) -> None:
+        """Do what ``$auth`` asks for."""
+        assert self._credentials is not None, "somebody authenticates"
+        self._credentials.renew(call)
 
     def left(self, close: CloseInfo) -> None:
         """Note that the client has left: what it sent before is still handled, for a while."""
@@ -189,7 +180,7 @@ class Session:
             self._connection.lost(close)
             self._wind_up()
 
-    def _closing(self) -> None:
+    def closing(self) -> None:
         """Note that this side closes: what waits is not handled any more."""
         if self._connection.closed is LOST:
             self._cut_off()
@@ -252,7 +243,7 @@ class Session:
         if cancelled is not None:
             raise cancelled
 
-    async def release(self) -> None:
+    async def _release(self) -> None:
         """Let go of all that the connection held."""
         self._inbox.end()  # whatever the server still says, nothing begins any more
         cancelled = await self._leave_hub()

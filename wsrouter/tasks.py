@@ -103,7 +103,7 @@ async def apart(coro: Coroutine[Any, Any, T]) -> T:
     context = copy_context()
     task = loop.create_task(coro, name="wsrouter session", context=context)
     ended = loop.create_future()
-    task.add_done_callback(functools.partial(_wake, ended), context=context)
+    task.add_done_callback(_Wake(ended), context=context)
     try:
         await ended
     except asyncio.CancelledError:
@@ -115,9 +115,17 @@ async def apart(coro: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-def _wake(waiter: "asyncio.Future[None]", _: object) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+class _Wake:
+    """Wakes who waits, unless they were woken already; a partial would be three objects for every connection."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self, waiter: "asyncio.Future[None]") -> None:
+        self._waiter = waiter
+
+    def __call__(self, _: object) -> None:
+        if not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 async def in_thread(

@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from wsrouter.calls import Call
-from wsrouter.chain import Chain
+from wsrouter.chain import Bound, Chain
 from wsrouter.connection import ServerConnection
 from wsrouter.dispatch import Dispatcher
 from wsrouter.errors import WebSocketError
 from wsrouter.handshake import Admitted
 from wsrouter.inbox import Inbox
+from wsrouter.intake import Intake
 from wsrouter.outcome import closing_of
 from wsrouter.tasks import current_task, drive, first_of, resume, wait_for_end
 
@@ -24,18 +24,16 @@ class Work:
         chain: the handler in its chain of routers.
         connection: the connection.
         inbox: where calls wait.
-        done: called when the id of a call may be used again.
+        intake: keeps the ids of those that wait.
     """
 
-    __slots__ = ("_chain", "_connection", "_current", "_dispatching", "_done", "_inbox", "_task", "_tasks")
+    __slots__ = ("_chain", "_connection", "_current", "_dispatching", "_inbox", "_intake", "_task", "_tasks")
 
-    def __init__(
-        self, chain: Chain, connection: ServerConnection, inbox: Inbox[Call], done: Callable[[Call], object]
-    ) -> None:
+    def __init__(self, chain: Chain, connection: ServerConnection, inbox: Inbox[Call], intake: Intake) -> None:
         self._chain = chain
         self._connection = connection
         self._inbox = inbox
-        self._done = done
+        self._intake = intake
         self._task = current_task()
         self._current: Call | None = None
         self._tasks: dict[asyncio.Task[None], Call] | None = None
@@ -46,11 +44,8 @@ class Work:
         """Whether it waits for messages, and for nothing else."""
         return self._dispatching and self._current is None and not self._tasks and self._inbox.empty
 
-    async def connect(self, dispatcher: Dispatcher, admitted: Admitted) -> bool:
+    async def connect(self, bound: Bound, dispatcher: Dispatcher, admitted: Admitted) -> bool:
         """Run ``on_connect``; false if it failed and the connection is being closed."""
-        bound = self._chain.on_connect
-        if bound is None:
-            return True
         call = self._begin(Call("", None, None, 0, bound))
         try:
             await drive(dispatcher.connect(bound, admitted.arguments, admitted.stack, call), self._inbox.suspended)
@@ -67,7 +62,7 @@ class Work:
 
     async def dispatch(self, dispatcher: Dispatcher, most: int) -> None:
         """Handle messages until there are no more: one at a time here, or up to ``most`` in tasks."""
-        inbox, done = self._inbox, self._done
+        inbox = self._inbox
         self._dispatching = True
         timed = self._chain.limits.message_timeout is not None
         while (call := await inbox.next()) is not None:
@@ -79,7 +74,7 @@ class Work:
             self._current = call
             call.task = self._task
             timer = self._limit(call) if timed else None
-            handling = dispatcher.handle(call, done)
+            handling = dispatcher.handle(call)
             try:  # `drive`, spelled out: every message pays for this
                 yielded = handling.send(None)
                 inbox.suspended()
@@ -96,7 +91,7 @@ class Work:
     def cancel(self, call: Call) -> None:
         """Do what ``$cancel`` asks for: drop a call that waits, and answer it, or cancel one that runs."""
         if self._inbox.remove(call):
-            self._done(call)
+            self._intake.done(call)
             error = WebSocketError("cancelled").as_data()
             self._connection.reply(self._connection.codec.control("$error", call.id, error=error))
         else:
@@ -119,7 +114,7 @@ class Work:
     def drop_waiting(self) -> None:
         """Forget what waits: it is not handled any more."""
         for call in self._inbox.drop():
-            self._done(call)
+            self._intake.done(call)
 
     def abandon(self) -> None:
         """Cancel what still runs although it was cancelled, its clean-up too."""
@@ -150,12 +145,12 @@ class Work:
                 raise
             if timer is not None:
                 timer.cancel()
-            await drive(dispatcher.fail(call, exc, self._done), self._inbox.suspended)
+            await drive(dispatcher.fail(call, exc), self._inbox.suspended)
             return
         finally:
             self._current = None
         loop = asyncio.get_running_loop()
-        call.task = task = loop.create_task(dispatcher.handle(call, self._done), name="wsrouter call")
+        call.task = task = loop.create_task(dispatcher.handle(call), name="wsrouter call")
         if self._tasks is None:
             self._tasks = {}
         self._tasks[task] = call

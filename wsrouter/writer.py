@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic_core import to_json
 from starlette.types import Message as Event
@@ -43,6 +43,13 @@ _NOBODY: Final = Shared()
 """For connections that no hub has taken up yet."""
 
 
+class Owner(Protocol):
+    """Whom a connection tells that it ends."""
+
+    def closing(self) -> None:
+        """Take notice that this side begins to close, or that nothing can be sent any more; ``closed`` says which."""
+
+
 class Writer(ABC):
     """The sending half of a connection.
 
@@ -50,8 +57,7 @@ class Writer(ABC):
         send: the ASGI ``send``.
         codec: what the connection speaks.
         limits: bounds and deadlines.
-        on_close: called when this side begins to close, and when it turns out that nothing can be sent any more;
-            `closed` says which.
+        owner: is told when it ends from this side.
     """
 
     __slots__ = (
@@ -64,16 +70,16 @@ class Writer(ABC):
         "codec",
         "cork",
         "limits",
-        "on_close",
+        "owner",
         "shared",
         "straight",
         "turned_away",
     )
 
-    def __init__(self, send: Send, codec: Codec, limits: Limits, on_close: Callable[[], object]) -> None:
+    def __init__(self, send: Send, codec: Codec, limits: Limits, owner: Owner | None) -> None:
         self.codec = codec
         self.limits = limits
-        self.on_close = on_close
+        self.owner = owner
         self.closed: CloseInfo | None = None
         """How it ended or is being ended, ``None`` while it is open."""
         self.turned_away: CloseInfo | None = None
@@ -136,7 +142,8 @@ class Writer(ABC):
             self._discard()
         self._release_senders()
         self._send_close(code, reason)
-        self.on_close()
+        if self.owner is not None:
+            self.owner.closing()
 
     def turn_away(self, code: int, reason: str) -> None:
         """Close, or if the handshake is not through yet see to it that it is denied; for who ends it from outside."""
@@ -162,8 +169,8 @@ class Writer(ABC):
         """End whatever still sends."""
 
     def forget(self) -> None:
-        """Let go of the callback, when all is over."""
-        self.on_close = lambda: None
+        """Let go of its owner, when all is over."""
+        self.owner = None
 
     @abstractmethod
     def _send_close(self, code: int, reason: str) -> None:
@@ -186,8 +193,8 @@ class Writer(ABC):
         """Note that nothing can be sent any more; how the client has left is still to be heard."""
         was_open = self.closed is None
         self.lost(LOST)
-        if was_open:
-            self.on_close()
+        if was_open and self.owner is not None:
+            self.owner.closing()
 
     def failed(self, exc: Exception) -> None:
         if isinstance(exc, OSError | RuntimeError):
