@@ -75,6 +75,18 @@ def test_a_frame_does_not_wait_for_the_one_before(run: Run, tls: Certificate | N
     run(test())
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the platform has no such bound")
+def test_the_kernel_takes_little_that_it_can_not_send(run: Run, tls: Certificate | None) -> None:
+    """What a client does not take waits in the outbox, where policies see it; by itself Linux takes 4 MB here."""
+
+    async def test() -> None:
+        async with stalled(tls) as each:
+            each.app.direct.attach(lambda: None, lambda: None)
+            assert fill(each.app.direct, CHUNK) * len(CHUNK) < 1_000_000
+
+    run(test())
+
+
 def test_what_is_written_arrives_in_order(run: Run, tls: Certificate | None) -> None:
     """Frames of both paths arrive in the order in which they were given."""
 

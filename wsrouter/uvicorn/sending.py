@@ -17,6 +17,9 @@ from wsrouter.uvicorn.reader import FIN
 HIGH_WATER: Final = 65_536
 LOW_WATER: Final = 16_384
 """Bytes that wait for the kernel: above the first nothing more is to be written, until they are below the second."""
+UNSENT: Final = 131_072
+"""Bytes that the kernel takes before it can send them (``TCP_NOTSENT_LOWAT``). By itself it takes some MiB, which get
+old where no policy sees them, and more only when a third of them has left: a slow client seems to take nothing."""
 _OVER_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 COMPRESSED_FROM: Final = 1024
 """Bytes. A smaller message is not worth it: without context takeover there is nothing to refer to."""
@@ -53,6 +56,8 @@ class Sender(asyncio.Protocol):
         if end is not None and end.family in _OVER_TCP:
             with suppress(OSError):  # it is closed already
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
     def pause_writing(self) -> None:
         self._pause()
