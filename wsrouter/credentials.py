@@ -155,7 +155,7 @@ class Credentials:
             with on_trial(self._connection):
                 held = await self._pass_guards(*await self._fresh_user(token))
         except WebSocketError as exc:
-            self._answer(call, exc)
+            self._answer(call, exc.with_traceback(None))  # its frames have it, and would keep the connection with it
         except Disconnect as exc:
             self._connection.start_close(exc.code, exc.reason)
         except Exception:
@@ -213,13 +213,16 @@ class Credentials:
                 raise
             if deadline.expired():
                 raise WebSocketError("timeout", "Looking at the token took too long") from None
-            ruling = strongest(exc)
-            if isinstance(ruling, HTTPException):
-                raise from_http(ruling) from None
-            if not isinstance(ruling, WebSocketError):
-                logger.error("%r: looking at a fresh token failed", self._connection, exc_info=exc)
-                raise WebSocketError("internal", "Internal error") from None
-            raise ruling from None
+            raise self._verdict(exc) from None
+
+    def _verdict(self, exc: BaseException) -> WebSocketError:
+        ruling = strongest(exc)
+        if isinstance(ruling, HTTPException):
+            return from_http(ruling)
+        if isinstance(ruling, WebSocketError):
+            return ruling
+        logger.error("%r: looking at a fresh token failed", self._connection, exc_info=exc)
+        return WebSocketError("internal", "Internal error")
 
     async def _pass_guards(self, authenticator: Authenticator, user: Any) -> AsyncExitStack | None:
         """Put a fresh user in place and run again the guards that depend on it; return what closes those that hold.

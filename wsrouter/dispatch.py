@@ -38,7 +38,7 @@ class Dispatcher:
         connection: the connection.
         scope: the connection scope.
         handler: the instance that serves it.
-        intake: keeps the id of a message until its terminal reply is sent, or it is clear that there is none.
+        intake: keeps the id of a message until its terminal reply is about to be sent, or there is none.
     """
 
     __slots__ = ("_chain", "_codec", "_connection", "_handler", "_intake", "_raw", "_scope")

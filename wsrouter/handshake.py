@@ -128,6 +128,7 @@ class Handshake:
         guards = chain.plan_guards(overrides) if overrides else chain.guard_plan
         if not guards.empty:
             await self._pass(guards)
+        attempt.begin()
         if self._connection.user_id is not None:
             settle(self._connection.scope)
         handler = chain.table.cls.__new__(chain.table.cls)
@@ -161,7 +162,6 @@ class Handshake:
         if stack is not None:
             attempt.end()
             await self._close(stack)
-        attempt.begin()
 
     async def _go_on(self) -> None:
         """Note who it is that a guard admits, and raise where the handshake is not to go on all the same."""

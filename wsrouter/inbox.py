@@ -122,8 +122,9 @@ class Inbox(Generic[ItemT]):
                 try:
                     event = await self._receive()
                 except (Exception, asyncio.CancelledError) as exc:
-                    self._not_heard(exc)
-                    continue
+                    if self._is_end(exc):
+                        continue
+                    raise
                 finally:
                     self._listening = False
                 self._returned = monotonic()
@@ -189,22 +190,24 @@ class Inbox(Generic[ItemT]):
                 raise cancelled
 
     def forget(self) -> None:
-        """Let go of what refers back to it, when all is over."""
-        del self._source, self._owner
+        """Let go of what refers back to it, when all is over; a task that was cancelled does by its traceback."""
+        del self._source, self._owner, self._task
 
     def _taken(self, item: ItemT) -> None:
         self._bytes -= item.size
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    def _not_heard(self, exc: BaseException) -> None:
+    def _is_end(self, exc: BaseException) -> bool:
+        """Whether nothing more comes, as an exception says that ``receive`` raised."""
         if isinstance(exc, Exception):
             self._owner.unreadable(exc)
             self.ended = True
         elif self._gave_up:
             self._task.uncancel()
         else:
-            raise exc
+            return False
+        return True
 
     async def _wait_for_reader(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()

@@ -44,6 +44,7 @@ class Session:
         "_chain",
         "_connection",
         "_credentials",
+        "_dispatcher",
         "_drain",
         "_give_up",
         "_handshake",
@@ -77,6 +78,7 @@ class Session:
         if chain.sources:
             self._watch()
         self._handshake: Handshake | None = None
+        self._dispatcher: Dispatcher | None = None
         self._drain: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
@@ -97,15 +99,15 @@ class Session:
         """
         chain.hub.node.check_started()
         self = cls(chain, scope, receive, send)
+        cancelled: BaseException | None = None
         try:
             self._handshake = Handshake(chain, self._connection, self._scope, send, self._inbox)
             admitted = await self._handshake.run()
             self._handshake = None
             if admitted is None:
                 return
-            connection, work = self._connection, self._work
-            dispatcher = Dispatcher(chain, connection, self._scope, admitted.handler, self._intake)
-            cancelled: BaseException | None = None
+            connection = self._connection
+            self._dispatcher = Dispatcher(chain, connection, self._scope, admitted.handler, self._intake)
             began = False
             try:
                 await self._enter(admitted)
@@ -114,10 +116,9 @@ class Session:
                     self._watch()
                 if self._credentials is not None:
                     self._credentials.begin()
-                connected = chain.on_connect is None or await work.connect(chain.on_connect, dispatcher, admitted)
-                del admitted
-                if connected:
-                    await work.dispatch(dispatcher, chain.table.cls.max_in_flight)
+                if chain.on_connect is None or await self._work.connect(chain.on_connect, self._dispatcher, admitted):
+                    admitted = None
+                    await self._work.dispatch(self._dispatcher, chain.table.cls.max_in_flight)
                 if connection.closed is None:
                     connection.start_close(1000, "")
             except BaseException as exc:
@@ -125,13 +126,15 @@ class Session:
                 if cancelled is None:
                     logger.exception("%r: the session failed", connection)
                 connection.start_close(1011 if cancelled is None else 1012, "")
-            work.end()
+            admitted = None
+            self._work.end()
             cancelled = await self._leave() or cancelled
             if began and chain.on_disconnect is not None:
-                await self._disconnect(dispatcher, chain.on_disconnect)
+                await self._disconnect(self._dispatcher, chain.on_disconnect)
             if cancelled is not None:
                 raise cancelled
         finally:
+            cancelled = None  # its traceback has this frame
             await self._release()
 
     def _watch(self) -> None:
@@ -244,7 +247,8 @@ class Session:
             raise cancelled
 
     async def _release(self) -> None:
-        """Let go of all that the connection held."""
+        """Let go of all that the connection held, of the handler first: it may use the rest until then."""
+        self._dispatcher = None
         self._inbox.end()  # whatever the server still says, nothing begins any more
         cancelled = await self._leave_hub()
         ends = [self._inbox.aclose, self._connection.aclose]
@@ -266,6 +270,7 @@ class Session:
             # What refers back to this session would keep all of it for the garbage collector.
             self._connection.forget()
             self._inbox.forget()
+            self._work.forget()
             del self._intake, self._work, self._credentials
         if cancelled is not None:
             raise cancelled

@@ -135,6 +135,10 @@ class Work:
                 cancelled = await wait_for_end(task) or cancelled
         return cancelled
 
+    def forget(self) -> None:
+        """Let go of what refers back to it, when all is over; a task that was cancelled does by its traceback."""
+        del self._task
+
     async def _spawn(self, dispatcher: Dispatcher, call: Call) -> None:
         """Handle a call in a task of its own, after what it needs of the connection scope was opened here."""
         timer = self._limit(call)
