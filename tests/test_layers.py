@@ -107,6 +107,7 @@ LAYERS = [
     "wsrouter.injection",
     "wsrouter.handler",
     "wsrouter.client_rooms",
+    "wsrouter.payloads",
     "wsrouter.table",
     "wsrouter.guards.origins",
     "wsrouter.guards.slots",

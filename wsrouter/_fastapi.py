@@ -21,6 +21,7 @@ from fastapi.routing import RouteContext, get_websocket_app, websocket_session
 from starlette import _exception_handler
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import HTTPConnection
+from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope
 from starlette.types import Send as AnySend
 from starlette.websockets import WebSocket, WebSocketState
@@ -51,7 +52,7 @@ class RequestParameters:
     """Path, query, header and cookie parameters of one callable, read as FastAPI reads them.
 
     Args:
-        path: path of the route, such as ``/chat/{room}``; it tells path parameters from query parameters.
+        path: path of the route, such as ``/docs/{doc:int}``; it tells path parameters from query parameters.
         parameters: the parameters of the callable that come from the request, annotations resolved.
 
     Raises:
@@ -71,7 +72,8 @@ class RequestParameters:
         keywords = [_left_out(each) if each.name in self._made else each for each in parameters]
         keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in keywords]
         call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-        self._dependant: Dependant = get_dependant(path=path, call=call)
+        # As FastAPI does for a route: it takes {doc:int} for the name of a parameter.
+        self._dependant: Dependant = get_dependant(path=compile_path(path)[1], call=call)
         assert not self._dependant.dependencies, "FastAPI solves nothing for wsrouter"
         if self._dependant.body_params:
             raise BodyParameter(self._dependant.body_params[0].name)

@@ -186,7 +186,7 @@ class Codec(ABC):
 def dump(value: Any) -> bytes:
     """Return a value as JSON: models by alias, NaN and infinities as ``null``."""
     if isinstance(value, Message):
-        return value.__pydantic_serializer__.to_json(value)
+        return value.__pydantic_serializer__.to_json(value, by_alias=True)
     return to_json(value, by_alias=True, inf_nan_mode="null")
 
 
@@ -236,7 +236,7 @@ class JSONCodec(Codec):
         return decode
 
     def message(self, message: Message, id: Id | None = None) -> str:
-        data = message.__pydantic_serializer__.to_json(message)
+        data = message.__pydantic_serializer__.to_json(message, by_alias=True)
         if id is None:
             return (message.__message_head__ + data + b"}").decode()
         return f'{{"type":{quoted(message.__message_type__)},"id":{quoted(id)},"data":{data.decode()}}}'

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from time import time
 from typing import Any, Final
 
-from fastapi import HTTPException, WebSocketException
+from starlette.exceptions import HTTPException, WebSocketException
 
 from wsrouter._fastapi import overrides_of
 from wsrouter.calls import Call

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from fastapi import HTTPException, WebSocketException
 from pydantic_core import to_jsonable_python
+from starlette.exceptions import HTTPException, WebSocketException
 from starlette.types import Scope, Send
 
 from wsrouter.chain import Reject

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import Any, Final
 
-from fastapi import HTTPException, WebSocketException
+from starlette.exceptions import HTTPException, WebSocketException
 
 from wsrouter.calls import Call
 from wsrouter.chain import Bound, Chain

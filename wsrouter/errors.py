@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import HTTPException
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 MAX_REASON_BYTES: Final = 123
 """Longest close reason in bytes of UTF-8 (RFC 6455, section 5.5: a control frame holds 125, two are the code)."""
@@ -69,8 +70,10 @@ def denial_status(code: int) -> int:
     return next((status for status, known in _CLOSE_CODES.items() if known == code), 403)
 
 
-def is_close_code(code: int) -> bool:
+def is_close_code(code: object) -> bool:
     """Whether an endpoint may send ``code`` in a close frame (RFC 6455, section 7.4)."""
+    if not isinstance(code, int):
+        return False
     return code in {1000, 1001, 1002, 1003, *range(1007, 1015)} or 3000 <= code <= 4999
 
 
@@ -121,6 +124,10 @@ class Deny(WSRouterError, HTTPException):
     ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(f"Deny(status={status}): a denial is a status from 400 to 599")
+        if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"Deny(reason={reason!r}): a reason is a text; raise HTTPException(status, detail) for JSON"
+            )
         if code is not None and not is_close_code(code):
             raise ValueError(f"Deny(code={code}): no endpoint may send that close code; use 3000 to 4999")
         HTTPException.__init__(self, status, reason or phrase(status), dict(headers or {}) or None)
@@ -212,7 +219,7 @@ class BrokerError(WSRouterError, HTTPException):
         return self.message
 
 
-def from_http(exc: HTTPException) -> WebSocketError:
+def from_http(exc: AnyHTTPException) -> WebSocketError:
     """Return the error frame that stands for an ``HTTPException``, its ``Retry-After`` included."""
     code = error_code(exc.status_code)
     after = next((str(value) for name, value in (exc.headers or {}).items() if name.lower() == "retry-after"), "")
@@ -225,6 +232,6 @@ def from_http(exc: HTTPException) -> WebSocketError:
     return WebSocketError(code, message, details=detail, after_ms=after_ms)
 
 
-def detail_of(exc: HTTPException) -> object:
+def detail_of(exc: AnyHTTPException) -> object:
     """Return the ``detail`` of an ``HTTPException``: FastAPI takes any JSON value, Starlette declares a text."""
     return exc.detail

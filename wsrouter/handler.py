@@ -11,6 +11,7 @@ from wsrouter.connection import Connection, ServerConnection
 from wsrouter.errors import ConfigurationError
 from wsrouter.history import Position
 from wsrouter.hub import Hub
+from wsrouter.kinds import name_of
 from wsrouter.limits import Limits
 from wsrouter.metering import FrameLimit
 
@@ -47,23 +48,31 @@ def on(type: Any = None, /, *, guards: Sequence[Guard] = ()) -> Any:
             the router lists as well runs again.
 
     Raises:
-        ConfigurationError: it is a class; where the handler is registered, for a payload without annotation,
-            two methods for one type, a type that begins with ``$``, or a decorator that makes a coroutine function
-            of an async generator.
+        ConfigurationError: it is a class, or the method has one already; where the handler is registered, for a
+            payload without annotation, two methods for one type, a type that begins with ``$``, or a decorator that
+            makes a coroutine function of an async generator.
     """
     if inspect.isclass(type):
         raise ConfigurationError(
             f"@on({type.__name__}): the message class is read from the annotation of the payload; write @on alone"
         )
     if callable(type):
-        setattr(type, MARK, Registration())
-        return type
+        return _marked(type, Registration())
 
     def mark(function: FunctionT) -> FunctionT:
-        setattr(function, MARK, Registration(type, guards))
-        return function
+        return _marked(function, Registration(type, guards))
 
     return mark
+
+
+def _marked(function: FunctionT, registration: Registration) -> FunctionT:
+    if hasattr(function, MARK):
+        raise ConfigurationError(
+            f"{name_of(function)}: @on twice, and only one would count; write a method for each type of message, or"
+            " annotate the payload of one with a union of Messages"
+        )
+    setattr(function, MARK, registration)
+    return function
 
 
 class _Nothing:

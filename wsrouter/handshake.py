@@ -131,6 +131,8 @@ class Handshake:
         attempt.begin()
         if self._connection.user_id is not None:
             settle(self._connection.scope)
+        if chain.on_disconnect is not None:
+            chain.on_disconnect.injected.current(scope).read_request(scope)
         handler = chain.table.cls.__new__(chain.table.cls)
         attach(handler, self._connection, chain.hub)
         plan = chain.construct.current(scope)

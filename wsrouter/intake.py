@@ -4,13 +4,14 @@ import logging
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import Message as Event
 
 from wsrouter.calls import Call
 from wsrouter.chain import Chain
 from wsrouter.codecs import Frame, Id, Unreadable, is_id, is_object, lenient_id
 from wsrouter.connection import ServerConnection
-from wsrouter.errors import WebSocketError
+from wsrouter.errors import WebSocketError, from_http
 from wsrouter.frames import CloseInfo, size_of
 from wsrouter.messages import Envelope
 from wsrouter.metering import Excess, Meter
@@ -91,10 +92,9 @@ class Intake:
             call = Call("", None, exc.id, size, None)
             call.failure = exc.error
             return self._register(call)
-        except Exception:
-            logger.exception("%r: a validator of a payload failed", self._connection)
+        except Exception as exc:
             call = Call("", None, lenient_id(frame), size, None)
-            call.failure = WebSocketError("internal", "Internal error")
+            call.failure = self._failure(exc)
             return self._register(call)
         tag, data, id = message["type"], message["data"], message.get("id")
         bound = self._methods.get(tag)
@@ -117,6 +117,15 @@ class Intake:
         """Let go of what the rate limits count, when the connection has ended."""
         if self._meter is not None:
             self._meter.release()
+
+    def _failure(self, exc: Exception) -> WebSocketError:
+        """Return what answers a payload whose validator raised something else than that it is invalid."""
+        if isinstance(exc, WebSocketError):
+            return exc
+        if isinstance(exc, HTTPException):
+            return from_http(exc)
+        logger.error("%r: a validator of a payload failed", self._connection, exc_info=exc)
+        return WebSocketError("internal", "Internal error")
 
     def _refuse(self, frame: Frame, size: int, excess: Excess) -> None:
         """Answer a frame that is not within the rate limits, ahead of what waits; it is not handled."""

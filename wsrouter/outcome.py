@@ -4,7 +4,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 
-from fastapi import HTTPException, WebSocketException
+from starlette.exceptions import HTTPException, WebSocketException
 from typing_extensions import TypeIs
 
 from wsrouter.errors import Deny, Disconnect, WebSocketError, close_code, is_close_code, status_of

@@ -231,6 +231,16 @@ class Plan:
         written: Callable[..., Any] = names["call"]
         return written
 
+    def read_request(self, scope: ConnectionScope) -> None:
+        """Read what comes from the handshake, so that it is known to be valid.
+
+        Raises:
+            Deny: 422, it is not.
+        """
+        for request in (self.request, *(step.request for step in self.steps)):
+            if request is not None:
+                scope.request_values(request)
+
     async def open_lasting(self, scope: ConnectionScope) -> None:
         """Open what lives as long as the connection, in the task that will close it."""
         if any(step.key is not None and step.key not in scope.values for step in self.lasting):

@@ -20,7 +20,7 @@ from wsrouter.intake import Intake
 from wsrouter.outcome import let_go, unwind
 from wsrouter.plans import ConnectionScope
 from wsrouter.portable import PortableConnection
-from wsrouter.tasks import insist, is_from_outside, shielded
+from wsrouter.tasks import current_task, insist, is_from_outside, is_stop, shielded
 from wsrouter.transports import transport_of
 from wsrouter.work import Work
 from wsrouter.writer import LOST
@@ -125,17 +125,23 @@ class Session:
                 cancelled = None if isinstance(exc, Exception) else exc
                 if cancelled is None:
                     logger.exception("%r: the session failed", connection)
-                connection.start_close(1011 if cancelled is None else 1012, "")
+                if is_stop(exc):
+                    connection.start_close(1012, "")
+                else:
+                    connection.start_close(1011, "internal error")
             admitted = None
             self._work.end()
             cancelled = await self._leave() or cancelled
             if began and chain.on_disconnect is not None:
                 await self._disconnect(self._dispatcher, chain.on_disconnect)
-            if cancelled is not None:
+        finally:
+            await self._release()
+        try:
+            # A task group among the connection's dependencies takes its cancellation back when it is closed.
+            if cancelled is not None and current_task().cancelling():
                 raise cancelled
         finally:
-            cancelled = None  # its traceback has this frame
-            await self._release()
+            del cancelled  # its traceback has this frame
 
     def _watch(self) -> None:
         self._credentials = Credentials(self._chain, self._connection, self._scope, self._intake)

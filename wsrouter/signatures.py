@@ -197,7 +197,14 @@ def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
         )
     sources: list[tuple[str, Dependency | Provided | Given]] = []
     request: list[inspect.Parameter] = []
-    for parameter in parameters_of(call, owner)[skip:]:
+    parameters = parameters_of(call, owner)
+    for parameter in parameters[:skip]:
+        if any(is_mark(mark) for mark in (*unfolded(parameter.annotation)[1], parameter.default)):
+            raise ConfigurationError(
+                f"{owner}, parameter {parameter.name!r}: here stands what is handled, a payload, message or exception,"
+                " and nothing is injected; put that before it (a method for messages without data: payload: None)"
+            )
+    for parameter in parameters[skip:]:
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(
                 f"{owner}, parameter {parameter.name!r}: what is injected is passed by name; remove the '/'"

@@ -2,14 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, TypeAdapter
-from pydantic.fields import FieldInfo
-from pydantic.types import Discriminator
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import SchemaValidator
 
 from wsrouter.annotations import parameters_of, unfolded
@@ -22,7 +20,8 @@ from wsrouter.kinds import Kind, kind_of
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
 from wsrouter.options import check_instance, guard_needs, listed, sorted_middleware
-from wsrouter.schemas import adapter, validator
+from wsrouter.payloads import check_payload, discriminated, is_open
+from wsrouter.schemas import validator
 from wsrouter.signatures import Dependency, Given, Needs, needs_of
 
 Reads = Literal["text", "bytes", "frame", "json", "envelope"]
@@ -56,6 +55,9 @@ class HandlerTable:
     def __init__(self, cls: type[WebSocketHandler]) -> None:
         if not _is_handler(cls):
             raise ConfigurationError(f"{cls!r} is no handler; register a class that is a subclass of WebSocketHandler")
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            raise ConfigurationError(f"{cls.__qualname__} is abstract; define {missing}, or register a subclass")
         if not _is_count(cls.max_in_flight):
             raise ConfigurationError(f"{cls.__qualname__}.max_in_flight = {cls.max_in_flight!r}: use 1 or more")
         self.cls = cls
@@ -167,6 +169,17 @@ class HandlerTable:
             raise ConfigurationError(
                 f"{method.needs.owner}, parameter {parameter.name!r}: annotate the payload, so that it can be validated"
             )
+        if parameter.default is not parameter.empty:
+            raise ConfigurationError(
+                f"{method.needs.owner}, parameter {parameter.name!r}: a payload has no default; a message without data"
+                " has that of its Message's fields, and None for other types: annotate it with ... | None"
+            )
+        if is_open(parameter.annotation):
+            raise ConfigurationError(
+                f"{method.needs.owner}, parameter {parameter.name!r}: {inspect.formatannotation(parameter.annotation)}"
+                " is not known before somebody says what it stands for, so nothing could be validated; override the"
+                " method, and annotate the payload there"
+            )
         return parameter.annotation
 
     def _types(self, method: Method, declared: str | None) -> dict[str, Any]:
@@ -174,7 +187,7 @@ class HandlerTable:
         payload = self._payload(method)
         if declared is not None:
             payload = discriminated(payload, owner)
-            _check_payload(payload, owner)
+            check_payload(payload, owner)
             return {check_type(declared, owner): payload}
         type_, metadata = unfolded(payload)
         payload = payload if metadata else type_
@@ -187,7 +200,7 @@ class HandlerTable:
             )
         found: dict[str, Any] = {}
         for member in members:
-            _check_payload(member, owner)
+            check_payload(member, owner)
             other = found.setdefault(member.__message_type__, member)
             if other is not member:
                 raise ConfigurationError(
@@ -210,7 +223,7 @@ class HandlerTable:
             reads = "frame"
         else:
             payload = discriminated(payload, method.needs.owner)
-            json = _check_payload(payload, method.needs.owner)
+            json = check_payload(payload, method.needs.owner)
         if self.methods and reads not in ("envelope", "bytes"):
             beside = "client_rooms" if all(tag.startswith("$") for tag in self.methods) else "@on methods"
             raise ConfigurationError(
@@ -249,64 +262,3 @@ def _is_handler(cls: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_payload(payload: Any, owner: str) -> TypeAdapter[Any]:
-    """Return what validates a payload.
-
-    Raises:
-        ConfigurationError: pydantic can't.
-    """
-    try:
-        found = adapter(payload)
-        found.rebuild(raise_errors=True)
-    except Exception as exc:
-        why = str(exc).splitlines()[0].split(". ")[0]
-        shown = inspect.formatannotation(payload)
-        raise ConfigurationError(
-            f"{owner}: pydantic can't validate the payload {shown} ({why}); annotate it with a Message, or with another"
-            " type that pydantic knows"
-        ) from exc
-    return found
-
-
-def _is_model(type_: Any) -> bool:
-    bare = get_origin(type_) or type_
-    return inspect.isclass(bare) and (issubclass(bare, BaseModel) or is_dataclass(bare) or is_typeddict(bare))
-
-
-def discriminated(payload: Any, owner: str) -> Any:
-    """Return a payload type whose union of models, if it is one, has a discriminator.
-
-    Raises:
-        ConfigurationError: none is declared, and the models have no field by which to tell them apart.
-    """
-    if get_origin(payload) is Annotated:
-        base, *metadata = get_args(payload)
-        if any(
-            isinstance(mark, Discriminator) or (isinstance(mark, FieldInfo) and mark.discriminator) for mark in metadata
-        ):
-            return payload
-        discriminated(base, owner)
-        return payload
-    if get_origin(payload) not in (Union, UnionType):
-        return payload
-    models = [member for member in get_args(payload) if _is_model(member)]
-    if len(models) < 2:
-        return payload
-    if all(isinstance(model, type) and issubclass(model, BaseModel) for model in models):
-        for name in models[0].model_fields:
-            if all(_is_tag(model, name) for model in models):
-                tagged: Any = Annotated[Union[tuple(models)], Field(discriminator=name)]  # noqa: UP007
-                rest = [member for member in get_args(payload) if member is NoneType or not _is_model(member)]
-                return Union[(tagged, *rest)] if rest else tagged
-    shown = inspect.formatannotation(payload)
-    raise ConfigurationError(
-        f"{owner}: nothing tells the members of {shown} apart; give each a field with a Literal of its own and write"
-        " Annotated[..., Field(discriminator='that field')]"
-    )
-
-
-def _is_tag(model: type[BaseModel], name: str) -> bool:
-    field = model.model_fields.get(name)
-    return field is not None and get_origin(field.annotation) is Literal

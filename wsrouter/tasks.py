@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -93,6 +93,15 @@ async def wait_for_end(task: "asyncio.Future[Any]", timeout: float | None = None
     return cancelled
 
 
+STOPPED: Final = "the server stops"
+"""What a cancellation says that comes from whoever waits for a task `apart`."""
+
+
+def is_stop(exc: BaseException) -> bool:
+    """Whether a cancellation comes from there; those of a task group that was entered in the task do not."""
+    return isinstance(exc, asyncio.CancelledError) and exc.args == (STOPPED,)
+
+
 async def apart(coro: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a task of its own, and return what it returns; a cancellation reaches it once.
 
@@ -107,7 +116,7 @@ async def apart(coro: Coroutine[Any, Any, T]) -> T:
     try:
         await ended
     except asyncio.CancelledError:
-        task.cancel()
+        task.cancel(STOPPED)
         await wait_for_end(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             raise failure from None
