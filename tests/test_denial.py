@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, WebSocketException
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import WebSocketException as StarletteWebSocketException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -30,7 +32,8 @@ class Detail(BaseModel):
     field: str
 
 
-How = Literal["401", "403", "404", "422", "429", "503", "418", "400", "own-code", "error", "close", "fastapi", "none"]
+Status = Literal["401", "403", "404", "422", "429", "503", "418", "400"]
+How = Status | Literal["own-code", "error", "close", "fastapi", "starlette", "starlette-close", "none"]
 
 
 async def refuse(how: How) -> None:
@@ -60,6 +63,10 @@ async def refuse(how: How) -> None:
             raise Disconnect(4321, "not today")
         case "fastapi":
             raise WebSocketException(1008, "as in FastAPI")
+        case "starlette":
+            raise StarletteHTTPException(409, "as in Starlette")
+        case "starlette-close":
+            raise StarletteWebSocketException(4321, "as in Starlette")
         case _:
             return
 
@@ -135,6 +142,8 @@ def body_of(response: Response) -> dict[str, Any]:
         ("error", 404, {"code": "not_found", "detail": "no such room"}, {}),
         ("close", 403, {"code": "forbidden", "detail": "not today"}, {}),
         ("fastapi", 403, {"code": "forbidden", "detail": "as in FastAPI"}, {}),
+        ("starlette", 409, {"code": "conflict", "detail": "as in Starlette"}, {}),
+        ("starlette-close", 403, {"code": "forbidden", "detail": "as in Starlette"}, {}),
     ],
 )
 async def test_a_denial_is_an_http_response(
@@ -169,6 +178,8 @@ async def test_a_denial_is_an_http_response(
         ("error", 4404, "no such room"),
         ("close", 4321, "not today"),
         ("fastapi", 1008, "as in FastAPI"),
+        ("starlette", 4409, "as in Starlette"),
+        ("starlette-close", 4321, "as in Starlette"),
     ],
 )
 async def test_a_denial_is_a_close_frame(

@@ -7,14 +7,58 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
+from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 
 from tests.envelopes import app_of, client_of, close_of, receive, send
 from tests.support import connect, eventually, serve
-from wsrouter import ConnectionScoped, Deny, Message, WebSocketHandler, WebSocketRouter, on
+from wsrouter import CloseInfo, ConnectionScoped, Deny, Message, WebSocketHandler, WebSocketRouter, on
 from wsrouter.auth import Authenticator, Principal
 
 pytestmark = pytest.mark.logs_errors
+
+
+async def fails() -> None:
+    raise KeyError("of the task group")
+
+
+async def group() -> AsyncIterator[asyncio.TaskGroup]:
+    async with asyncio.TaskGroup() as tasks:
+        yield tasks
+
+
+async def test_a_task_group_of_the_connection_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The client hears that something went wrong, not that the server stops, and the server of no cancellation."""
+    left: list[CloseInfo] = []
+
+    class Working(WebSocketHandler):
+        def __init__(self, tasks: Annotated[asyncio.TaskGroup, ConnectionScoped(group)]) -> None:
+            self.tasks = tasks
+
+        @on("work")
+        async def work(self, payload: None) -> None:
+            self.tasks.create_task(fails())
+
+        async def on_disconnect(self, close: CloseInfo) -> None:
+            left.append(close)
+
+    raised: list[BaseException] = []
+    app = app_of(Working)
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except BaseException as exc:
+            raised.append(exc)
+            raise
+
+    async with serve(around) as server, connect(server) as ws:
+        await send(ws, "work")
+        assert await close_of(ws) == (1011, "internal error")
+        await eventually(lambda: bool(left) and bool(logged(caplog)))
+    assert (left[0].code, left[0].by) == (1011, "server")
+    assert logged(caplog) == [ExceptionGroup]
+    assert raised == []
 
 
 async def cancelled() -> None:

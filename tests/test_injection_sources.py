@@ -4,15 +4,16 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Cookie, Depends, Header, Path, Query, Response, Security, WebSocket
+from fastapi import Cookie, Depends, FastAPI, Header, Path, Query, Response, Security, WebSocket
 from fastapi.security import SecurityScopes
 from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 from typing_extensions import TypeAliasType
+from websockets.exceptions import InvalidStatus
 
 from tests.injecting import app_of, call
 from tests.support import connect, serve
-from wsrouter import CloseInfo, Connection, Deny, Hub, WebSocketHandler, on
+from wsrouter import CloseInfo, Connection, Deny, Hub, WebSocketHandler, WebSocketRouter, on
 from wsrouter.testing import Denied, WebSocketTestClient
 
 
@@ -155,6 +156,61 @@ async def test_parameters_that_do_not_validate_are_a_denial(path: str, loc: list
     assert denied.value.status == 422
     assert denied.value.json()["detail"][0]["loc"] == loc
     assert "input" not in denied.value.json()["detail"][0]
+
+
+@pytest.mark.parametrize("included", [True, False], ids=["included", "own prefix"])
+async def test_a_path_parameter_with_a_convertor_is_never_read_from_the_query(included: bool) -> None:
+    """`{doc:int}` is the path parameter `doc`, as in FastAPI: a guard that goes by it sees what the route matched."""
+    path = "/docs/{doc:int}/{tail:path}"
+    seen: list[tuple[str, int, str]] = []
+
+    async def may_read(doc: int, tail: str) -> None:
+        seen.append(("guard", doc, tail))
+        if doc != 7:
+            raise Deny(403)
+
+    class Document(WebSocketHandler):
+        def __init__(self, doc: int, tail: str) -> None:
+            seen.append(("constructor", doc, tail))
+
+        @on("read")
+        async def read(self, payload: None, doc: int, tail: str) -> list[Any]:
+            return [doc, tail, self.connection.path_params["doc"]]
+
+    router = WebSocketRouter(prefix="" if included else path, guards=[may_read])
+    router.add_handler("", Document)
+    app = FastAPI()
+    app.include_router(router, prefix=path if included else "")
+    async with serve(app) as server:
+        async with connect(server, "/docs/7/a/b?doc=1&tail=c") as ws:
+            await ws.send('{"type":"read","id":1}')
+            assert await ws.recv() == '{"type":"$ok","id":1,"data":[7,"a/b",7]}'
+        assert seen == [("guard", 7, "a/b"), ("constructor", 7, "a/b")]
+        with pytest.raises(InvalidStatus) as denied:
+            await connect(server, "/docs/1/a?doc=7")
+        assert denied.value.response.status_code == 403
+
+
+async def test_what_on_disconnect_reads_is_checked_before_accept() -> None:
+    """Else a client that leaves a parameter out would be let in, and keep `on_disconnect` from being called."""
+    left: list[tuple[str, int]] = []
+
+    async def limit_of(limit: int) -> int:
+        return limit
+
+    class Leaving(WebSocketHandler):
+        async def on_disconnect(self, tenant: str, limit: Annotated[int, Depends(limit_of)]) -> None:
+            left.append((tenant, limit))
+
+    async with WebSocketTestClient(app_of(Leaving, "/ws")) as client:
+        for query, missing in (("?limit=1", "tenant"), ("?tenant=a", "limit"), ("?tenant=a&limit=x", "limit")):
+            with pytest.raises(Denied) as denied:
+                async with client.connect(f"/ws{query}"):
+                    pass
+            assert (denied.value.status, denied.value.json()["detail"][0]["loc"]) == (422, ["query", missing])
+        async with client.connect("/ws?tenant=a&limit=1"):
+            pass
+        assert left == [("a", 1)]
 
 
 async def test_a_methods_own_parameters_are_read_when_it_is_called() -> None:

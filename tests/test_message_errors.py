@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, HTTPException, WebSocketException
+from pydantic import AfterValidator
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import WebSocketException as StarletteWebSocketException
 
 from tests.envelopes import client_of, close_of, receive, send
 from wsrouter import (
@@ -88,6 +91,7 @@ INTERNAL = {"code": "internal", "message": "Internal error", "retry": False}
             HTTPException(409, {"of": 7}),
             {"code": "conflict", "message": "Conflict", "retry": False, "details": {"of": 7}},
         ),
+        (StarletteHTTPException(404, "gone"), {"code": "not_found", "message": "gone", "retry": False}),
         (HTTPException(413, "too long"), {"code": "too_large", "message": "too long", "retry": False}),
         (HTTPException(422, "no"), {"code": "invalid", "message": "no", "retry": False}),
         (HTTPException(418, "tea"), {"code": "invalid", "message": "tea", "retry": False}),
@@ -137,6 +141,24 @@ async def test_an_unexpected_exception_is_masked(caplog: pytest.LogCaptureFixtur
         assert await receive(ws) == {"type": "$ok", "id": 1, "data": "hi"}
 
 
+@pytest.mark.parametrize("exception", [WebSocketError("taken"), Deny(403), StarletteHTTPException(409)], ids=repr)
+async def test_a_validator_may_say_what_the_client_is_told(exception: Exception) -> None:
+    """What tells the client does so from a validator too, which pydantic does not take for an invalid value."""
+
+    def refuse(value: str) -> str:
+        raise exception
+
+    class Picky(WebSocketHandler):
+        @on("pick")
+        async def pick(self, payload: Annotated[str, AfterValidator(refuse)]) -> None: ...
+
+    async with client_of(Picky) as ws:
+        await send(ws, "pick", "a", id=1)
+        error = (await receive(ws))["error"]
+        code = exception.code if isinstance(exception, WebSocketError) else None
+        assert error["code"] == code or error["code"] in ("forbidden", "conflict")
+
+
 async def test_an_expected_exception_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """What the application says on purpose is nobody's fault."""
     async with client_of(raising(lambda: WebSocketError("taken"))) as ws:
@@ -146,7 +168,7 @@ async def test_an_expected_exception_is_not_logged(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("exception", [Disconnect, WebSocketException])
+@pytest.mark.parametrize("exception", [Disconnect, WebSocketException, StarletteWebSocketException])
 async def test_disconnect_closes(exception: Callable[[int, str], Exception], place: str) -> None:
     """`Disconnect`, and what FastAPI has for it, closes with its code and reason, and is answered in no other way."""
     async with client_of(raising(lambda: exception(4000, "that is all"))) as ws:

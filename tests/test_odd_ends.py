@@ -1,5 +1,6 @@
 """What few do and everybody survives: odd validators, details, statuses, names and starts."""
 
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 from dependency_injector import containers, providers
 from fastapi import FastAPI, HTTPException
-from pydantic import field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic.alias_generators import to_camel
 
 from wsrouter import (
     ConfigurationError,
     Deny,
+    Disconnect,
     Hub,
     Message,
     RoomOptions,
@@ -20,6 +23,7 @@ from wsrouter import (
     WebSocketRouter,
     on,
 )
+from wsrouter.codecs import JSONCodec
 from wsrouter.testing import Denied, WebSocketTestClient
 
 
@@ -42,6 +46,54 @@ def application(cls: type[WebSocketHandler], **options: Any) -> FastAPI:
     app = FastAPI()
     app.include_router(router)
     return app
+
+
+class Address(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    zip_code: str
+
+
+class Ship(Message):
+    to: Address
+
+
+async def test_a_model_in_a_message_is_written_by_its_aliases() -> None:
+    """As it is in a list, in an answer of an HTTP route, and as it is read: what is sent can be sent back."""
+
+    class Post(WebSocketHandler):
+        @on
+        async def ship(self, message: Ship) -> Ship:
+            await self.send(message)
+            return message
+
+    ship = Ship(to=Address(zip_code="1"))
+    async with WebSocketTestClient(application(Post)) as client, client.connect("/") as ws:
+        assert await ws.call(ship, expect=Ship) == ship
+        assert json.loads(JSONCodec().message(ship))["data"] == {"to": {"zipCode": "1"}}
+
+
+@pytest.mark.parametrize("code", [4000.0, 4000.5, "4000", None, True])
+async def test_a_close_code_that_is_no_integer(code: Any) -> None:
+    """It is refused before anything is closed, so the connection goes on."""
+
+    class Closing(WebSocketHandler):
+        @on
+        async def end(self, message: Hello) -> str:
+            with pytest.raises(ValueError, match="no endpoint may send"):
+                await self.close(code)
+            with pytest.raises(ValueError, match="no endpoint may send"):
+                raise Disconnect(code)
+            return "open"
+
+    async with WebSocketTestClient(application(Closing)) as client, client.connect("/") as ws:
+        assert (await ws.call(Hello()))["data"] == "open"
+
+
+def test_the_reason_of_a_denial_is_a_text() -> None:
+    """A close frame has room for nothing else; the detail of an `HTTPException` may be anything."""
+    with pytest.raises(TypeError, match="a reason is a text"):
+        Deny(403, reason={"a": 1})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.logs_errors

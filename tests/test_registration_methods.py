@@ -1,8 +1,9 @@
 """Mistakes in messages, methods and hooks are reported at registration, with the class and the cure."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Depends
 from pydantic import BaseModel
@@ -58,6 +59,114 @@ def two_messages_of_one_type_in_a_union() -> None:
     class Chat(WebSocketHandler):
         @on
         async def say(self, message: Say | AlsoSay) -> None: ...
+
+    register(Chat)
+
+
+async def who() -> str:
+    return "ann"
+
+
+@mistakes.refused("Chat.whoami, parameter 'user'", "nothing is injected", "payload: None")
+def a_dependency_where_the_payload_is() -> None:
+    class Chat(WebSocketHandler):
+        @on("whoami")
+        async def whoami(self, user: Annotated[str, Depends(who)]) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.whoami, parameter 'user'", "nothing is injected", "payload: None")
+def a_dependency_as_default_where_the_payload_is() -> None:
+    class Chat(WebSocketHandler):
+        @on("whoami")
+        async def whoami(self, user: str = Depends(who)) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_message, parameter 'text'", "nothing is injected")
+def a_dependency_where_the_frame_is() -> None:
+    class Chat(WebSocketHandler):
+        async def on_message(self, text: Annotated[str, Depends(who)]) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_join, parameter 'me'", "nothing is injected")
+def a_dependency_where_the_room_is() -> None:
+    class Chat(WebSocketHandler):
+        client_rooms = ["*"]
+
+        async def on_join(self, me: Annotated[str, Depends(who)]) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("around, parameter 'message'", "nothing is injected")
+def a_dependency_where_a_middleware_has_the_message() -> None:
+    async def around(message: Annotated[Any, Depends(who)], connection: Any, call_next: Any) -> None: ...
+
+    class Chat(WebSocketHandler):
+        middleware = [around]
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.page, parameter 'page'", "no default", "| None")
+def a_payload_with_a_default() -> None:
+    class Chat(WebSocketHandler):
+        @on("page")
+        async def page(self, page: int = 1) -> None: ...
+
+    register(Chat)
+
+
+T = TypeVar("T")
+
+
+class Crud(WebSocketHandler, Generic[T]):
+    @on("create")
+    async def create(self, item: T) -> None: ...
+
+
+class CrudOfMany(WebSocketHandler, Generic[T]):
+    @on("create")
+    async def create(self, items: list[T]) -> None: ...
+
+
+@mistakes.refused("Items.create, parameter 'item'", "~T", "override the method")
+def a_payload_that_is_a_type_variable() -> None:
+    class Items(Crud[Model]):
+        pass
+
+    register(Items)
+
+
+@mistakes.refused("Items.create, parameter 'items'", "list[~T]", "override the method")
+def a_payload_with_a_type_variable() -> None:
+    class Items(CrudOfMany[Model]):
+        pass
+
+    register(Items)
+
+
+@mistakes.refused("say", "@on twice", "union")
+def a_method_for_two_types() -> None:
+    class Chat(WebSocketHandler):
+        @on("a")
+        @on("b")
+        async def say(self, message: Say) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat is abstract", "say", "subclass")
+def a_class_that_is_abstract() -> None:
+    class Chat(WebSocketHandler, ABC):
+        @on
+        @abstractmethod
+        async def say(self, message: Say) -> None: ...
 
     register(Chat)
 
