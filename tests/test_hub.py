@@ -350,9 +350,12 @@ async def test_an_id_that_is_nobodys(id: Any) -> None:
             here.hub.send_to_user(id, Said(text="hi")),
             here.hub.broadcast("a", Said(text="hi"), exclude_users=[id]),
             here.hub.broadcast("a", Said(text="hi"), exclude=[id]),
+            *([] if isinstance(id, bytes) else [here.hub.broadcast("a", Said(text="hi"), exclude=id)]),
         ):
             with pytest.raises(TypeError, match=r"str\(user\.id\)"):
                 await call
+        with pytest.raises(TypeError, match="send a Message to a user, not dict"):
+            await here.hub.send_to_user("7", {"text": "hi"})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         await nothing_came(ws)
 
 

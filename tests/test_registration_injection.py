@@ -51,6 +51,14 @@ def an_unresolvable_payload() -> None:
     register(Chat)
 
 
+@mistakes.refused("Chat.on_disconnect, parameter 'close'", "CloseInfo is always given", "that alone")
+def what_is_given_or_none() -> None:
+    class Chat(WebSocketHandler):
+        async def on_disconnect(self, close: CloseInfo | None) -> None: ...
+
+    register(Chat)
+
+
 @mistakes.refused("Chat.say", "outer", "inner, parameter 'service'", "'Local'", "at module level")
 def an_unresolvable_annotation_in_a_dependency_of_a_dependency() -> None:
     class Local:

@@ -488,6 +488,30 @@ async def test_an_application_that_just_ends() -> None:
                 await wait()
 
 
+async def test_nothing_comes_after_a_close() -> None:
+    """Who waits for a frame on a connection that is closed is told who has closed it."""
+
+    class Closing(WebSocketHandler):
+        @on
+        async def say(self, message: Say) -> None:
+            await self.close(4001, message.text)
+
+    router = WebSocketRouter()
+    router.add_handler("/", Closing)
+    app = FastAPI()
+    app.include_router(router)
+    async with WebSocketTestClient(app, timeout=5) as client:
+        async with client.connect("/") as ws:
+            await ws.send(Say(text="enough"))
+            for _ in range(2):
+                with pytest.raises(Unexpected, match="code=4001"):
+                    await ws.receive()
+        async with client.connect("/") as ws:
+            await ws.close()
+            with pytest.raises(Unexpected, match="the test has closed the connection"):
+                await ws.receive()
+
+
 async def test_a_test_that_fails_is_what_is_raised() -> None:
     """A failure within the block goes first, whatever the application does then."""
 

@@ -151,9 +151,11 @@ class Hub:
             message: a `Message`. Connections of raw handlers do not get it.
 
         Raises:
-            TypeError: the id is no text.
+            TypeError: the id is no text, or the message no `Message`.
             BrokerError: connections to other processes did not get it, or may not have.
         """
+        if not isinstance(cast(object, message), Message):
+            raise TypeError(f"send a Message to a user, not {type(message).__name__}")
         await self.node.publish(Publication("user", checked_id(user), message.__message_type__, dump(message)))
 
     async def disconnect_user(self, user: str, *, code: int = 4403, reason: str = "") -> None:
@@ -281,7 +283,8 @@ class Hub:
 
 def names(given: str | Iterable[str]) -> frozenset[str]:
     """Return one id, or several, as a set."""
-    return frozenset(map(checked_id, (given,) if isinstance(given, str) else given))
+    several = not isinstance(given, str) and isinstance(cast(object, given), Iterable)
+    return frozenset(map(checked_id, given if several else (cast(str, given),)))
 
 
 def checked_id(given: str) -> str:

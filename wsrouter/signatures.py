@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import BackgroundTasks, Depends, Response, Security, params
 from fastapi.exceptions import FastAPIError
@@ -231,6 +231,9 @@ def _source_of(parameter: inspect.Parameter, owner: str) -> Dependency | Provide
     if found:
         return _marked(found[0], annotation, owner, place)
     if not isinstance(annotation, type):
+        for member in get_args(annotation):
+            if any(member is given.value for given in Given):
+                raise ConfigurationError(f"{place}: {member.__name__} is always given; annotate it with that alone")
         return None
     for given in Given:
         if issubclass(annotation, given.value):

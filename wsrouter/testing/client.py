@@ -60,6 +60,7 @@ class TestConnection:
         self._timeout = timeout
         self._kept: deque[Event] = deque()
         self._close: CloseInfo | None = None
+        self._left = False
         self._ids = 0
         self.subprotocol = subprotocol
         """What the application accepted of the subprotocols that were offered."""
@@ -176,6 +177,7 @@ class TestConnection:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Leave, with a close frame."""
+        self._left = True
         self._run.put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     async def _event(self, timeout: float | None, what: str) -> Event:
@@ -186,7 +188,12 @@ class TestConnection:
         except TimeoutError:
             raise Unexpected(f"expected {what}, and nothing came within {timeout:g} s") from None
         except EOFError:
-            raise Unexpected(f"expected {what}, and the application ended without a close frame") from None
+            how = "the application ended without a close frame"
+            if self._close is not None:
+                how = f"the connection was closed before: {self._close}"
+            elif self._left:
+                how = "the test has closed the connection"
+            raise Unexpected(f"expected {what}, and {how}") from None
 
     def _note_close(self, event: Event) -> None:
         self._close = CloseInfo(event.get("code") or 1000, event.get("reason") or "", "server")
