@@ -99,6 +99,7 @@ LAYERS = [
     "wsrouter.annotations",
     "wsrouter._fastapi",
     "wsrouter.containers",
+    "wsrouter.decisions",
     "wsrouter.kinds",
     "wsrouter.positions",
     "wsrouter.signatures",

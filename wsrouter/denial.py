@@ -22,7 +22,7 @@ from wsrouter.errors import (
     is_close_code,
     status_of,
 )
-from wsrouter.outcome import strongest
+from wsrouter.outcome import answerable, strongest
 from wsrouter.transports import DirectTransport
 
 logger = logging.getLogger("wsrouter")
@@ -34,7 +34,7 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def denial_of(exc: BaseException) -> Deny:
     """Return the denial that an exception before accept stands for; what is unexpected is logged and masked."""
-    exc = strongest(exc)
+    exc = answerable(strongest(exc))
     if isinstance(exc, Deny):
         return exc
     if isinstance(exc, BrokerError):

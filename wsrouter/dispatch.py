@@ -20,7 +20,7 @@ from wsrouter.injection import Injected
 from wsrouter.intake import Intake
 from wsrouter.kinds import Kind
 from wsrouter.messages import Envelope, Message
-from wsrouter.outcome import closing_of, strongest, unwind
+from wsrouter.outcome import answerable, closing_of, strongest, unwind
 from wsrouter.plans import ConnectionScope
 from wsrouter.tasks import in_thread, is_from_outside
 
@@ -275,6 +275,7 @@ class Dispatcher:
                     if call.cause is not None:
                         return None
                     exc = raised
+        exc = answerable(exc)
         if isinstance(exc, Disconnect) or (isinstance(exc, WebSocketException) and is_close_code(exc.code)):
             self._connection.start_close(exc.code, exc.reason)
             return None

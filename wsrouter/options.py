@@ -1,5 +1,6 @@
 """What routers and handler classes are given: guards, middleware, limits; checked, with what each of them needs."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -102,8 +103,11 @@ def guard_needs(guard: object, owner: str) -> Dependency:
     if not callable(guard):
         raise ConfigurationError(f"{owner}: {guard!r} is no guard; a guard is a callable, written as a dependency")
     place = f"{owner}, guard {name_of(guard)}"
-    if inspect.isclass(guard):
-        raise ConfigurationError(f"{place}: a class denies nobody; list an instance, {guard.__name__}(...)")
+    function: object = guard
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isclass(function):
+        raise ConfigurationError(f"{place}: a class denies nobody; list an instance, {function.__name__}(...)")
     check_dependency(guard, place)
     if scopes and isinstance(guard, Authenticator) and not needs_of(guard, place).uses(Given.SCOPES):
         raise ConfigurationError(

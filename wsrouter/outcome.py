@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 
+from fastapi.exceptions import ValidationException
 from starlette.exceptions import HTTPException, WebSocketException
 from typing_extensions import TypeIs
 
@@ -55,7 +56,7 @@ def strongest(exc: BaseException) -> BaseException:
     members = [strongest(member) for member in exc.exceptions]
     ranks: list[tuple[type[BaseException], ...]] = [
         (Disconnect, WebSocketException),
-        (WebSocketError, HTTPException),
+        (WebSocketError, HTTPException, ValidationException),
         (BaseException,),
     ]
     rank = next(rank for rank in ranks if any(isinstance(member, rank) for member in members))
@@ -66,13 +67,18 @@ def strongest(exc: BaseException) -> BaseException:
     return next(member for member in members if isinstance(member, rank))
 
 
+def answerable(exc: BaseException) -> BaseException:
+    """Return what tells the client in the place of FastAPI's exceptions of a request that is not valid."""
+    return WebSocketError("invalid", "The request is not valid") if isinstance(exc, ValidationException) else exc
+
+
 def is_group(exc: BaseException) -> TypeIs[BaseExceptionGroup[BaseException]]:
     return isinstance(exc, BaseExceptionGroup)
 
 
 def closing_of(exc: BaseException, place: str) -> tuple[int, str]:
     """Return close code and reason of an exception where it can't be answered with a frame."""
-    exc = strongest(exc)
+    exc = answerable(strongest(exc))
     if isinstance(exc, Disconnect):
         return exc.code, exc.reason
     if isinstance(exc, Deny):

@@ -1,6 +1,5 @@
 """Plans: what a callable needs as a list of direct calls, and the connection scope in which they run."""
 
-import inspect
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from starlette.websockets import WebSocket
 from wsrouter._fastapi import RequestParameters, overrides_of, take_place
 from wsrouter.connection import Connection
 from wsrouter.containers import is_pending
-from wsrouter.errors import ConfigurationError, Deny
+from wsrouter.decisions import check_decision
+from wsrouter.errors import Deny
 from wsrouter.frames import CloseInfo
 from wsrouter.identity import Authenticator, remember
 from wsrouter.kinds import Kind, name_of
@@ -286,8 +286,8 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
             value = await exits.enter_async_context(step.call(**arguments))
         else:
             value = await _in_turn(step, arguments)
-    if step.guard and not step.yields and (value is False or is_pending(value) or isinstance(value, BaseException)):
-        raise _no_decision(step.name, value)
+    if step.guard:
+        check_decision(step.name, value)
     values[step.slot] = value
     if key is not None:
         kept[key] = value
@@ -295,17 +295,6 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
         remember(scope.connection.scope, step.authenticator, value)
     if step.gives_user and (scope.no_user is None or step.authenticator is not scope.no_user):
         scope.connection.scope["user"] = value
-
-
-def _no_decision(name: str, value: object) -> ConfigurationError:
-    """Return the error for a guard that admits by mistake, since it returns what it meant to await or to raise."""
-    if isinstance(value, BaseException):
-        return ConfigurationError(f"the guard {name} returned {type(value).__name__}; write raise in place of return")
-    if value is False:
-        return ConfigurationError(f"the guard {name} returned False, which denies nobody; raise Deny")
-    if inspect.iscoroutine(value):
-        value.close()
-    return ConfigurationError(f"the guard {name} returned a coroutine; make it async def, and await what it calls")
 
 
 async def _in_turn(step: Step, arguments: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from fastapi import BackgroundTasks, Depends, Response, Security, params
 from fastapi.exceptions import FastAPIError
@@ -165,6 +165,10 @@ def check_dependency(call: Any, place: str) -> None:
         )
     if not callable(call):
         raise ConfigurationError(f"{place}: {call!r} is no callable, so it can't be a dependency")
+    if unfolded(call)[0] is not call or get_origin(call) is not None:
+        named = [each.dependency for each in unfolded(call)[1] if isinstance(each, params.Depends) and each.dependency]
+        cure = f"give the callable, {name_of(named[0])}" if named else "write a function that returns one"
+        raise ConfigurationError(f"{place}: {call!r} is a type, and would only be made; {cure}")
     if inspect.isclass(call) and issubclass(call, Authenticator):
         raise ConfigurationError(
             f"{place}: {call.__qualname__} is a class; make one authenticator, auth = {call.__qualname__}(...), and"
@@ -199,7 +203,8 @@ def needs_of(call: Callable[..., Any], owner: str, *, skip: int = 0) -> Needs:
     request: list[inspect.Parameter] = []
     parameters = parameters_of(call, owner)
     for parameter in parameters[:skip]:
-        if any(is_mark(mark) for mark in (*unfolded(parameter.annotation)[1], parameter.default)):
+        marks = (*unfolded(parameter.annotation)[1], parameter.default)
+        if any(is_mark(mark) or isinstance(mark, params.Param | params.Body) for mark in marks):
             raise ConfigurationError(
                 f"{owner}, parameter {parameter.name!r}: here stands what is handled, a payload, message or exception,"
                 " and nothing is injected; put that before it (a method for messages without data: payload: None)"

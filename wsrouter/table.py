@@ -7,14 +7,16 @@ from functools import cached_property
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from fastapi import params
 from pydantic import BaseModel, TypeAdapter
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import SchemaValidator
 
 from wsrouter.annotations import parameters_of, unfolded
 from wsrouter.client_rooms import asked, checked_patterns
 from wsrouter.codecs import Frame, Schema, dump, is_message
 from wsrouter.errors import ConfigurationError
-from wsrouter.frames import checked
+from wsrouter.frames import CloseInfo, checked
 from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
 from wsrouter.kinds import Kind, kind_of
 from wsrouter.limits import Limits
@@ -67,6 +69,16 @@ class HandlerTable:
                 f"{cls.__qualname__}.__init__ is async def, and would not run; write def, and move what awaits to"
                 " on_connect or to a dependency"
             )
+        if kind_of(getattr(cls, "__post_init__", cls.__init__)) is not Kind.SYNC:
+            raise ConfigurationError(
+                f"{cls.__qualname__}.__post_init__ is async def, and would not run; write def, and move what awaits to"
+                " on_connect"
+            )
+        if is_pydantic_dataclass(cls):
+            raise ConfigurationError(
+                f"{cls.__qualname__} is a dataclass of pydantic's, which forgets what a handler has before its"
+                " constructor runs; use dataclasses.dataclass"
+            )
         self.construct = needs_of(cls, f"{cls.__qualname__}.__init__")
         check_instance(cls.limits, Limits, f"{cls.__qualname__}.limits", "Limits(...)")
         guards = listed(cls.guards, f"{cls.__qualname__}.guards")
@@ -95,6 +107,7 @@ class HandlerTable:
         self.on_disconnect = self._hook("on_disconnect", skip=1)
         if self.on_disconnect is not None and self.on_disconnect.kind.yields:
             raise ConfigurationError(f"{cls.__qualname__}.on_disconnect: nobody is there to send to; remove the yield")
+        _check_left_over(self.on_connect, self.on_disconnect)
         self.on_message = self._hook("on_message", skip=2)
         self.reads, self._json = self._reading(self.on_message)
         self.raw = self.on_message is not None and not self.methods and self.reads != "envelope"
@@ -180,11 +193,20 @@ class HandlerTable:
                 " is not known before somebody says what it stands for, so nothing could be validated; override the"
                 " method, and annotate the payload there"
             )
+        if any(each is CloseInfo for each in (parameter.annotation, *get_args(parameter.annotation))):
+            raise ConfigurationError(
+                f"{method.needs.owner}, parameter {parameter.name!r}: a payload is what the client sends; CloseInfo is"
+                " given to on_disconnect"
+            )
         return parameter.annotation
 
     def _types(self, method: Method, declared: str | None) -> dict[str, Any]:
         owner = method.needs.owner
         payload = self._payload(method)
+        if unfolded(payload)[0] is Envelope:
+            raise ConfigurationError(
+                f"{owner}: Envelope is what on_message reads; annotate the payload with what stands in data"
+            )
         if declared is not None:
             payload = discriminated(payload, owner)
             check_payload(payload, owner)
@@ -242,6 +264,25 @@ def _check_names(cls: type[WebSocketHandler]) -> None:
             f"{cls.__qualname__}.{name}: that name is the handler's own (self.{name}); give the field or method"
             " another, a message type stays what it is with @on('...')"
         )
+
+
+def _check_left_over(*hooks: Method | None) -> None:
+    """Refuse parameters that are given by other frameworks, and that a client could fill in here with its query."""
+    for hook in hooks:
+        for parameter in () if hook is None else hook.needs.request:
+            marks = (*unfolded(parameter.annotation)[1], parameter.default)
+            if any(isinstance(mark, params.Param) for mark in marks):
+                continue
+            place = f"{hook.needs.owner if hook else ''}, parameter {parameter.name!r}"
+            if parameter.annotation is parameter.empty:
+                raise ConfigurationError(
+                    f"{place}: what is injected goes by its annotation; write WebSocket, or another"
+                )
+            if hook is hooks[-1] and parameter.name in ("code", "close_code", "reason"):
+                raise ConfigurationError(
+                    f"{place}: a client could fill it in with its query; how the connection ended says a parameter"
+                    " annotated with CloseInfo (mark it with Query() if the query is meant)"
+                )
 
 
 def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, Registration]:
