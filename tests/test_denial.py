@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, WebSocketException
+from fastapi.exceptions import WebSocketRequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.exceptions import WebSocketException as StarletteWebSocketException
@@ -33,7 +34,7 @@ class Detail(BaseModel):
 
 
 Status = Literal["401", "403", "404", "422", "429", "503", "418", "400"]
-How = Status | Literal["own-code", "error", "close", "fastapi", "starlette", "starlette-close", "none"]
+How = Status | Literal["own-code", "error", "close", "fastapi", "starlette", "starlette-close", "validation", "none"]
 
 
 async def refuse(how: How) -> None:
@@ -65,6 +66,8 @@ async def refuse(how: How) -> None:
             raise WebSocketException(1008, "as in FastAPI")
         case "starlette":
             raise StarletteHTTPException(409, "as in Starlette")
+        case "validation":
+            raise WebSocketRequestValidationError([])
         case "starlette-close":
             raise StarletteWebSocketException(4321, "as in Starlette")
         case _:
@@ -143,6 +146,7 @@ def body_of(response: Response) -> dict[str, Any]:
         ("close", 403, {"code": "forbidden", "detail": "not today"}, {}),
         ("fastapi", 403, {"code": "forbidden", "detail": "as in FastAPI"}, {}),
         ("starlette", 409, {"code": "conflict", "detail": "as in Starlette"}, {}),
+        ("validation", 422, {"code": "invalid", "detail": "The request is not valid"}, {}),
         ("starlette-close", 403, {"code": "forbidden", "detail": "as in Starlette"}, {}),
     ],
 )
@@ -180,6 +184,7 @@ async def test_a_denial_is_an_http_response(
         ("fastapi", 1008, "as in FastAPI"),
         ("starlette", 4409, "as in Starlette"),
         ("starlette-close", 4321, "as in Starlette"),
+        ("validation", 4422, "The request is not valid"),
     ],
 )
 async def test_a_denial_is_a_close_frame(

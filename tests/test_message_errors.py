@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, HTTPException, WebSocketException
+from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.exceptions import WebSocketException as StarletteWebSocketException
@@ -92,6 +93,7 @@ INTERNAL = {"code": "internal", "message": "Internal error", "retry": False}
             {"code": "conflict", "message": "Conflict", "retry": False, "details": {"of": 7}},
         ),
         (StarletteHTTPException(404, "gone"), {"code": "not_found", "message": "gone", "retry": False}),
+        (RequestValidationError([]), {"code": "invalid", "message": "The request is not valid", "retry": False}),
         (HTTPException(413, "too long"), {"code": "too_large", "message": "too long", "retry": False}),
         (HTTPException(422, "no"), {"code": "invalid", "message": "no", "retry": False}),
         (HTTPException(418, "tea"), {"code": "invalid", "message": "tea", "retry": False}),

@@ -1,7 +1,7 @@
 """What few do and everybody survives: odd validators, details, statuses, names and starts."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from dependency_injector import containers, providers
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic.alias_generators import to_camel
+from starlette.responses import JSONResponse
 
 from wsrouter import (
     ConfigurationError,
@@ -88,6 +89,38 @@ async def test_a_close_code_that_is_no_integer(code: Any) -> None:
 
     async with WebSocketTestClient(application(Closing)) as client, client.connect("/") as ws:
         assert (await ws.call(Hello()))["data"] == "open"
+
+
+async def yields_false() -> AsyncGenerator[bool]:
+    yield False
+
+
+def returns_a_response() -> JSONResponse:
+    return JSONResponse({}, 403)
+
+
+def returns_a_generator() -> Any:
+    return (Deny(each) for each in (401, 403))
+
+
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("guard", [yields_false, returns_a_response, returns_a_generator])
+async def test_a_guard_that_denies_by_mistake_lets_nobody_in(
+    guard: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was meant to deny does, and the log says how to write it."""
+
+    class Quiet(WebSocketHandler):
+        pass
+
+    async with WebSocketTestClient(application(Quiet, guards=[guard])) as client:
+        with pytest.raises(Denied) as denied:
+            async with client.connect("/"):
+                pass
+    assert denied.value.status == 500
+    (failure,) = [record.exc_info for record in caplog.records if record.exc_info]
+    assert isinstance(failure[1], ConfigurationError)
+    assert guard.__name__ in str(failure[1])
 
 
 def test_the_reason_of_a_denial_is_a_text() -> None:

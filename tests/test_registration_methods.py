@@ -3,13 +3,15 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, cast
 
-from fastapi import Depends
+import pydantic.dataclasses
+from fastapi import Depends, Path, WebSocket
 from pydantic import BaseModel
 
 from tests.mistakes import Mistake, Mistakes, check_refused, register
-from wsrouter import Message, WebSocketHandler, on
+from wsrouter import CloseInfo, Envelope, Message, WebSocketHandler, on
 
 mistakes = Mistakes()
 
@@ -99,6 +101,77 @@ def a_dependency_where_the_room_is() -> None:
         client_rooms = ["*"]
 
         async def on_join(self, me: Annotated[str, Depends(who)]) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.enter, parameter 'room'", "nothing is injected")
+def a_path_parameter_where_the_payload_is() -> None:
+    class Chat(WebSocketHandler):
+        @on("enter")
+        async def enter(self, room: Annotated[str, Path()]) -> None: ...
+
+    register(Chat, "/chat/{room}")
+
+
+@mistakes.refused("Chat.say", "Envelope is what on_message reads")
+def an_envelope_in_a_method() -> None:
+    class Chat(WebSocketHandler):
+        @on("say")
+        async def say(self, message: Envelope) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.say, parameter 'close'", "CloseInfo is given to on_disconnect")
+def how_it_closes_as_a_payload() -> None:
+    class Chat(WebSocketHandler):
+        @on("say")
+        async def say(self, close: CloseInfo | None) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_disconnect, parameter 'close_code'", "its query", "CloseInfo")
+def a_close_code_as_starlette_gives_it() -> None:
+    class Chat(WebSocketHandler):
+        async def on_disconnect(self, websocket: WebSocket, close_code: int) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_disconnect, parameter 'code'", "its query", "CloseInfo")
+def a_close_code_with_a_default() -> None:
+    class Chat(WebSocketHandler):
+        async def on_disconnect(self, code: int = 1000) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_connect, parameter 'websocket'", "by its annotation")
+def a_parameter_of_a_hook_without_annotation() -> None:
+    class Chat(WebSocketHandler):
+        async def on_connect(self, websocket) -> None: ...  # type: ignore[no-untyped-def] # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+
+    register(Chat)
+
+
+@mistakes.refused("Chat is a dataclass of pydantic's", "dataclasses.dataclass")
+def a_dataclass_of_pydantics() -> None:
+    @pydantic.dataclasses.dataclass
+    class Chat(WebSocketHandler):
+        name: str = ""
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.__post_init__ is async def", "on_connect")
+def a_post_init_that_would_have_to_be_awaited() -> None:
+    @dataclass
+    class Chat(WebSocketHandler):
+        name: str = ""
+
+        async def __post_init__(self) -> None: ...  # type: ignore[override]
 
     register(Chat)
 

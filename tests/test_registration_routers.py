@@ -1,8 +1,9 @@
 """Mistakes in what classes and routers are given, and routes that are no handlers, are reported where they are made."""
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from dependency_injector import containers
@@ -14,6 +15,9 @@ from wsrouter import ConfigurationError, Connection, Hub, Limits, WebSocketHandl
 from wsrouter.guards import AllowOrigins
 
 mistakes, late_mistakes = Mistakes(), Mistakes()
+
+
+T = TypeVar("T")
 
 
 class Container(containers.DeclarativeContainer):
@@ -113,6 +117,55 @@ def a_guard_of_a_class_that_cannot_be_called() -> None:
 @mistakes.refused("WebSocketRouter(", "AllowOrigins", "list an instance, AllowOrigins(...)")
 def a_guard_that_is_a_class() -> None:
     WebSocketRouter(guards=[AllowOrigins])
+
+
+@mistakes.refused("WebSocketRouter(", "list an instance, AllowOrigins(...)")
+def a_guard_that_is_a_class_with_arguments() -> None:
+    WebSocketRouter(guards=[functools.partial(AllowOrigins, "https://app.example")])
+
+
+def current_user() -> str:
+    return "ann"
+
+
+CurrentUser: Any = Annotated[str, Depends(current_user)]
+
+
+@mistakes.refused("WebSocketRouter(", "is a type", "give the callable, current_user")
+def a_guard_by_the_alias_of_its_value() -> None:
+    WebSocketRouter(guards=[CurrentUser])
+
+
+@mistakes.refused("WebSocketRouter(", "is a type", "give the callable, current_user")
+def a_guard_by_depends_of_the_alias() -> None:
+    WebSocketRouter(guards=[Depends(CurrentUser)])
+
+
+@mistakes.refused("Chat", "is a type", "give the callable, current_user")
+def a_guard_of_a_class_by_the_alias() -> None:
+    class Chat(WebSocketHandler):
+        guards = [CurrentUser]
+
+    register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(", "is a type", "write a function")
+def a_guard_that_is_a_generic_class() -> None:
+    class Role(Generic[T]):
+        pass
+
+    WebSocketRouter(guards=[Role[int]])
+
+
+@mistakes.refused("Chat.__init__, parameter 'repository'", "is a type", "write a function")
+def a_dependency_that_is_a_generic_class() -> None:
+    class Repository(Generic[T]):
+        pass
+
+    class Chat(WebSocketHandler):
+        def __init__(self, repository: Annotated[Repository[int], Depends()]) -> None: ...
+
+    register(Chat)
 
 
 @mistakes.refused("Chat", "guard", "Check has no hash", "frozen=True")
