@@ -61,6 +61,38 @@ async def test_a_task_group_of_the_connection_that_fails(caplog: pytest.LogCaptu
     assert raised == []
 
 
+class Fatal(BaseException):
+    """No failure of a message: what ends more than that, as `SystemExit` does."""
+
+
+async def test_what_is_no_exception_reaches_the_server() -> None:
+    """It is not answered, and not kept either: the connection is closed, let go of, and the server hears of it."""
+    left: list[CloseInfo] = []
+    raised: list[BaseException] = []
+
+    class Ending(WebSocketHandler):
+        @on("end")
+        async def end(self, payload: None) -> None:
+            raise Fatal
+
+        async def on_disconnect(self, close: CloseInfo) -> None:
+            left.append(close)
+
+    app = app_of(Ending)
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Fatal as exc:
+            raised.append(exc)
+
+    async with serve(around) as server, connect(server) as ws:
+        await send(ws, "end")
+        assert (await close_of(ws))[0] == 1012
+        await eventually(lambda: bool(raised))
+    assert [close.code for close in left] == [1012]
+
+
 async def cancelled() -> None:
     """Await a task that was cancelled, as one that others share may be."""
     task = asyncio.create_task(asyncio.sleep(60))

@@ -191,6 +191,20 @@ async def test_a_path_parameter_with_a_convertor_is_never_read_from_the_query(in
         assert denied.value.response.status_code == 403
 
 
+async def test_a_path_parameter_may_have_the_name_of_a_close_code() -> None:
+    """What is refused in `on_disconnect` is what a client could fill in with its query, and nothing else."""
+    left: list[tuple[str, int]] = []
+
+    class Leaving(WebSocketHandler):
+        async def on_disconnect(self, code: str, reason: Annotated[int, Query()]) -> None:
+            left.append((code, reason))
+
+    async with WebSocketTestClient(app_of(Leaving, "/ws/{code}")) as client:
+        async with client.connect("/ws/a?code=b&reason=1"):
+            pass
+        assert left == [("a", 1)]
+
+
 async def test_what_on_disconnect_reads_is_checked_before_accept() -> None:
     """Else a client that leaves a parameter out would be let in, and keep `on_disconnect` from being called."""
     left: list[tuple[str, int]] = []

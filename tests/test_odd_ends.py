@@ -49,6 +49,19 @@ def application(cls: type[WebSocketHandler], **options: Any) -> FastAPI:
     return app
 
 
+class Quiet(WebSocketHandler):
+    pass
+
+
+async def status_behind(guard: Callable[..., Any]) -> int:
+    """Return the HTTP status with which a guard denies."""
+    async with WebSocketTestClient(application(Quiet, guards=[guard])) as client:
+        with pytest.raises(Denied) as denied:
+            async with client.connect("/"):
+                pass
+    return denied.value.status
+
+
 class Address(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -110,14 +123,7 @@ async def test_a_guard_that_denies_by_mistake_lets_nobody_in(
 ) -> None:
     """What was meant to deny does, and the log says how to write it."""
 
-    class Quiet(WebSocketHandler):
-        pass
-
-    async with WebSocketTestClient(application(Quiet, guards=[guard])) as client:
-        with pytest.raises(Denied) as denied:
-            async with client.connect("/"):
-                pass
-    assert denied.value.status == 500
+    assert await status_behind(guard) == 500
     (failure,) = [record.exc_info for record in caplog.records if record.exc_info]
     assert isinstance(failure[1], ConfigurationError)
     assert guard.__name__ in str(failure[1])
@@ -175,14 +181,7 @@ async def test_a_status_of_somebodys_own_denies(denial: Exception) -> None:
     async def guard() -> None:
         raise denial
 
-    class Quiet(WebSocketHandler):
-        pass
-
-    async with WebSocketTestClient(application(Quiet, guards=[guard])) as client:
-        with pytest.raises(Denied) as denied:
-            async with client.connect("/"):
-                pass
-    assert denied.value.status == 499
+    assert await status_behind(guard) == 499
 
 
 def test_a_message_method_can_not_take_the_place_of_a_shortcut() -> None:

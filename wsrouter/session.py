@@ -20,7 +20,7 @@ from wsrouter.intake import Intake
 from wsrouter.outcome import let_go, unwind
 from wsrouter.plans import ConnectionScope
 from wsrouter.portable import PortableConnection
-from wsrouter.tasks import current_task, insist, is_from_outside, is_stop, shielded
+from wsrouter.tasks import insist, is_from_outside, is_stop, is_taken_back, shielded
 from wsrouter.transports import transport_of
 from wsrouter.work import Work
 from wsrouter.writer import LOST
@@ -138,7 +138,7 @@ class Session:
             await self._release()
         try:
             # A task group among the connection's dependencies takes its cancellation back when it is closed.
-            if cancelled is not None and current_task().cancelling():
+            if cancelled is not None and not is_taken_back(cancelled):
                 raise cancelled
         finally:
             del cancelled  # its traceback has this frame

@@ -11,6 +11,7 @@ from fastapi import params
 from pydantic import BaseModel, TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import SchemaValidator
+from starlette.routing import compile_path
 
 from wsrouter.annotations import parameters_of, unfolded
 from wsrouter.client_rooms import asked, checked_patterns
@@ -107,7 +108,6 @@ class HandlerTable:
         self.on_disconnect = self._hook("on_disconnect", skip=1)
         if self.on_disconnect is not None and self.on_disconnect.kind.yields:
             raise ConfigurationError(f"{cls.__qualname__}.on_disconnect: nobody is there to send to; remove the yield")
-        _check_left_over(self.on_connect, self.on_disconnect)
         self.on_message = self._hook("on_message", skip=2)
         self.reads, self._json = self._reading(self.on_message)
         self.raw = self.on_message is not None and not self.methods and self.reads != "envelope"
@@ -120,6 +120,9 @@ class HandlerTable:
                 f"{self.cls.__qualname__}: __init__ was replaced after the class was registered; write"
                 " @router.handler(...) above @dataclass"
             )
+        for hook in (self.on_connect, self.on_disconnect):
+            if hook is not None:
+                _check_left_over(hook, path)
         hooks = (self.on_connect, self.on_message, self.on_disconnect)
         methods = [method for method in (*self.methods.values(), *hooks) if method is not None]
         guards = [guard.needs for guard in (*self.guards, *(guard for method in methods for guard in method.guards))]
@@ -266,23 +269,20 @@ def _check_names(cls: type[WebSocketHandler]) -> None:
         )
 
 
-def _check_left_over(*hooks: Method | None) -> None:
-    """Refuse parameters that are given by other frameworks, and that a client could fill in here with its query."""
-    for hook in hooks:
-        for parameter in () if hook is None else hook.needs.request:
-            marks = (*unfolded(parameter.annotation)[1], parameter.default)
-            if any(isinstance(mark, params.Param) for mark in marks):
-                continue
-            place = f"{hook.needs.owner if hook else ''}, parameter {parameter.name!r}"
-            if parameter.annotation is parameter.empty:
-                raise ConfigurationError(
-                    f"{place}: what is injected goes by its annotation; write WebSocket, or another"
-                )
-            if hook is hooks[-1] and parameter.name in ("code", "close_code", "reason"):
-                raise ConfigurationError(
-                    f"{place}: a client could fill it in with its query; how the connection ended says a parameter"
-                    " annotated with CloseInfo (mark it with Query() if the query is meant)"
-                )
+def _check_left_over(hook: Method, path: str) -> None:
+    """Refuse parameters that other frameworks give to a hook, and that a client could fill in here with its query."""
+    for parameter in hook.needs.request:
+        marks = (*unfolded(parameter.annotation)[1], parameter.default)
+        if parameter.name in compile_path(path)[2] or any(isinstance(mark, params.Param) for mark in marks):
+            continue
+        place = f"{hook.needs.owner}, parameter {parameter.name!r}"
+        if parameter.annotation is parameter.empty:
+            raise ConfigurationError(f"{place}: what is injected goes by its annotation; write WebSocket, or another")
+        if hook.name == "on_disconnect" and parameter.name in ("code", "close_code", "reason"):
+            raise ConfigurationError(
+                f"{place}: a client could fill it in with its query; how the connection ended says a parameter"
+                " annotated with CloseInfo (if it is of the path or the query, mark it with Path() or Query())"
+            )
 
 
 def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, Registration]:

@@ -98,8 +98,15 @@ STOPPED: Final = "the server stops"
 
 
 def is_stop(exc: BaseException) -> bool:
-    """Whether a cancellation comes from there; those of a task group that was entered in the task do not."""
-    return isinstance(exc, asyncio.CancelledError) and exc.args == (STOPPED,)
+    """Whether an exception ends the server, or a cancellation comes from there and not from a task group within."""
+    if isinstance(exc, asyncio.CancelledError):
+        return exc.args == (STOPPED,)
+    return not isinstance(exc, Exception)
+
+
+def is_taken_back(exc: BaseException) -> bool:
+    """Whether the current task is no longer cancelled by an exception that did so."""
+    return isinstance(exc, asyncio.CancelledError) and not current_task().cancelling()
 
 
 async def apart(coro: Coroutine[Any, Any, T]) -> T:
