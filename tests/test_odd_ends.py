@@ -1,5 +1,7 @@
 """What few do and everybody survives: odd validators, details, statuses, names and starts."""
 
+import asyncio
+import functools
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -112,12 +114,18 @@ def returns_a_response() -> JSONResponse:
     return JSONResponse({}, 403)
 
 
+def returns_a_class_of_exceptions() -> Any:
+    return Deny
+
+
 def returns_a_generator() -> Any:
     return (Deny(each) for each in (401, 403))
 
 
 @pytest.mark.logs_errors
-@pytest.mark.parametrize("guard", [yields_false, returns_a_response, returns_a_generator])
+@pytest.mark.parametrize(
+    "guard", [yields_false, returns_a_response, returns_a_class_of_exceptions, returns_a_generator]
+)
 async def test_a_guard_that_denies_by_mistake_lets_nobody_in(
     guard: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +135,39 @@ async def test_a_guard_that_denies_by_mistake_lets_nobody_in(
     (failure,) = [record.exc_info for record in caplog.records if record.exc_info]
     assert isinstance(failure[1], ConfigurationError)
     assert guard.__name__ in str(failure[1])
+
+
+async def working() -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(asyncio.sleep(60))
+    yield task
+    task.cancel()
+
+
+class Base(WebSocketHandler):
+    @on("base")
+    async def base(self, payload: None) -> str:
+        return "base"
+
+
+async def test_what_only_looks_like_a_mistake() -> None:
+    """A guard may yield a task, a wrapped method has a mark of its own, a hook a query parameter with a default."""
+    wraps: Any = functools.wraps(Base.base)
+
+    class Derived(Base):
+        @on("derived")
+        @wraps  # type: ignore[untyped-decorator]
+        async def base(self, payload: None) -> str:
+            return f"{await super().base(payload)}, derived"
+
+        async def on_connect(self, n=1) -> None:  # type: ignore[no-untyped-def] # pyright: ignore[reportMissingParameterType]
+            assert n == 1
+
+    async with (
+        WebSocketTestClient(application(Derived, guards=[working])) as client,
+        client.connect("/") as ws,
+    ):
+        await ws.send_json({"type": "derived", "id": 1})
+        assert await ws.receive() == {"type": "$ok", "id": 1, "data": "base, derived"}
 
 
 def test_the_reason_of_a_denial_is_a_text() -> None:

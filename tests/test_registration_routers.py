@@ -149,14 +149,6 @@ def a_guard_of_a_class_by_the_alias() -> None:
     register(Chat)
 
 
-@mistakes.refused("WebSocketRouter(", "is a type", "write a function")
-def a_guard_that_is_a_generic_class() -> None:
-    class Role(Generic[T]):
-        pass
-
-    WebSocketRouter(guards=[Role[int]])
-
-
 @mistakes.refused("Chat.__init__, parameter 'repository'", "is a type", "write a function")
 def a_dependency_that_is_a_generic_class() -> None:
     class Repository(Generic[T]):
@@ -166,6 +158,14 @@ def a_dependency_that_is_a_generic_class() -> None:
         def __init__(self, repository: Annotated[Repository[int], Depends()]) -> None: ...
 
     register(Chat)
+
+
+@mistakes.refused("WebSocketRouter(", "is a type", "write a function")
+def a_guard_that_is_a_generic_class() -> None:
+    class Role(Generic[T]):
+        pass
+
+    WebSocketRouter(guards=[Role[int]])
 
 
 @mistakes.refused("Chat", "guard", "Check has no hash", "frozen=True")

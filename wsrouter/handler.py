@@ -66,7 +66,7 @@ def on(type: Any = None, /, *, guards: Sequence[Guard] = ()) -> Any:
 
 
 def _marked(function: FunctionT, registration: Registration) -> FunctionT:
-    if hasattr(function, MARK):
+    if hasattr(function, MARK) and not hasattr(function, "__wrapped__"):  # functools.wraps copies the mark of another
         raise ConfigurationError(
             f"{name_of(function)}: @on twice, and only one would count; write a method for each type of message, or"
             " annotate the payload of one with a union of Messages"

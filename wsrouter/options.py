@@ -106,9 +106,9 @@ def guard_needs(guard: object, owner: str) -> Dependency:
     function: object = guard
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.isclass(function):
-        raise ConfigurationError(f"{place}: a class denies nobody; list an instance, {function.__name__}(...)")
     check_dependency(guard, place)
+    if inspect.isclass(function):
+        raise ConfigurationError(f"{place}: a class denies nobody; list an instance, {name_of(function)}(...)")
     if scopes and isinstance(guard, Authenticator) and not needs_of(guard, place).uses(Given.SCOPES):
         raise ConfigurationError(
             f"{place}: it takes no SecurityScopes, so the scopes of Security(...) would demand nothing; list"

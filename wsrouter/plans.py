@@ -287,7 +287,7 @@ async def _take(step: Step, values: list[Any], scope: ConnectionScope, stack: As
         else:
             value = await _in_turn(step, arguments)
     if step.guard:
-        check_decision(step.name, value)
+        check_decision(step.name, value, yielded=step.yields)
     values[step.slot] = value
     if key is not None:
         kept[key] = value

@@ -165,7 +165,7 @@ def check_dependency(call: Any, place: str) -> None:
         )
     if not callable(call):
         raise ConfigurationError(f"{place}: {call!r} is no callable, so it can't be a dependency")
-    if unfolded(call)[0] is not call or get_origin(call) is not None:
+    if unfolded(call)[0] is not call or get_origin(call) is not None:  # its own parameters would be passed over
         named = [each.dependency for each in unfolded(call)[1] if isinstance(each, params.Depends) and each.dependency]
         cure = f"give the callable, {name_of(named[0])}" if named else "write a function that returns one"
         raise ConfigurationError(f"{place}: {call!r} is a type, and would only be made; {cure}")

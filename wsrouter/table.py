@@ -185,11 +185,6 @@ class HandlerTable:
             raise ConfigurationError(
                 f"{method.needs.owner}, parameter {parameter.name!r}: annotate the payload, so that it can be validated"
             )
-        if parameter.default is not parameter.empty:
-            raise ConfigurationError(
-                f"{method.needs.owner}, parameter {parameter.name!r}: a payload has no default; a message without data"
-                " has that of its Message's fields, and None for other types: annotate it with ... | None"
-            )
         if is_open(parameter.annotation):
             raise ConfigurationError(
                 f"{method.needs.owner}, parameter {parameter.name!r}: {inspect.formatannotation(parameter.annotation)}"
@@ -206,6 +201,12 @@ class HandlerTable:
     def _types(self, method: Method, declared: str | None) -> dict[str, Any]:
         owner = method.needs.owner
         payload = self._payload(method)
+        parameter = parameters_of(method.function, owner)[1]
+        if parameter.default is not parameter.empty:
+            raise ConfigurationError(
+                f"{owner}, parameter {parameter.name!r}: a payload has no default; a message without data"
+                " has that of its Message's fields, and None for other types: annotate it with ... | None"
+            )
         if unfolded(payload)[0] is Envelope:
             raise ConfigurationError(
                 f"{owner}: Envelope is what on_message reads; annotate the payload with what stands in data"
@@ -276,7 +277,7 @@ def _check_left_over(hook: Method, path: str) -> None:
         if parameter.name in compile_path(path)[2] or any(isinstance(mark, params.Param) for mark in marks):
             continue
         place = f"{hook.needs.owner}, parameter {parameter.name!r}"
-        if parameter.annotation is parameter.empty:
+        if parameter.annotation is parameter.empty and parameter.default is parameter.empty:
             raise ConfigurationError(f"{place}: what is injected goes by its annotation; write WebSocket, or another")
         if hook.name == "on_disconnect" and parameter.name in ("code", "close_code", "reason"):
             raise ConfigurationError(
