@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -15,6 +16,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.types import Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.ports import free_port
 from tests.support import connect, eventually, pending_tasks, serve, vanish
 
 ServerName = Literal["uvicorn", "hypercorn"]
@@ -296,3 +298,20 @@ def test_fixtures_fail_a_test_that_leaks_or_logs_errors(tmp_path: Path) -> None:
     assert run.stdout.count("ERROR at teardown of test_leaves_a_task") == 1
     assert "forgotten: Event.wait, at " in run.stdout
     assert run.stdout.count("ERROR at teardown of test_logs_an_error[") == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a port be held for a server")
+async def test_a_free_port_is_nobody_elses() -> None:
+    """It is taken for whoever looks for a free one, while a server can listen on it, and again."""
+    port = free_port()
+    for _ in range(2):
+        with socket.socket() as probe, pytest.raises(OSError, match="in use"):
+            probe.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+        await server.wait_closed()

@@ -55,9 +55,7 @@ class Node:
         Raises:
             RuntimeError: it has ended.
         """
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise RuntimeError(f"node {self.number} ended with {self._process.returncode}:\n{self.log.read_text()}")
+        self._check()
         try:
             socket.create_connection(("127.0.0.1", self.port), 0.2).close()
         except OSError:
@@ -91,9 +89,15 @@ class Node:
             self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it, by force if it takes longer than ten seconds."""
+        """End it, by force if it takes longer than ten seconds.
+
+        Raises:
+            RuntimeError: it has ended by itself.
+            TimeoutError: it had to be ended by force.
+        """
         if self._process is None:
             return
+        self._check()
         self.thaw()
         self._process.terminate()
         try:
@@ -104,3 +108,8 @@ class Node:
             raise TimeoutError(f"node {self.number} did not end within 10 s") from None
         finally:
             self._process = None
+
+    def _check(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"node {self.number} ended with {self._process.returncode}:\n{self.log.read_text()}")

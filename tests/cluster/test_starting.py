@@ -65,3 +65,19 @@ async def test_a_wrong_password_is_told(tmp_path: Path) -> None:
     log = node.log.read_text()
     assert 1 <= log.count("can't be used: user and password are not right") <= 2, log
     assert "another-secret" not in log
+
+
+async def test_a_node_that_could_not_start_is_told(tmp_path: Path) -> None:
+    """Another process that listens on its port is not taken for it."""
+    settings = Settings(url="redis://127.0.0.1:1/0")
+    node, other = Node(0, settings, tmp_path), Node(1, settings, tmp_path)
+    other.port = node.port
+    try:
+        node.spawn()
+        await eventually(node.is_up, 60)
+        other.spawn()
+        await eventually(other.has_ended, 60)
+        with pytest.raises(RuntimeError, match="address already in use"):
+            other.stop()
+    finally:
+        node.stop()
