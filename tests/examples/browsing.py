@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
@@ -96,6 +97,13 @@ class OpenPage(Protocol):
         scheme: Literal["light", "dark"] = ...,
         before: Callable[[Page], object] | None = None,
     ) -> Page: ...
+
+
+def stop_clock(page: Page) -> None:
+    """From the first moment of a page on, no time passes on it: no wait and no deadline ends by itself."""
+    now = datetime.now(UTC)
+    page.clock.install(time=now)
+    page.clock.pause_at(now + timedelta(seconds=1))
 
 
 class Routes:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, WebSocketRoute, expect
 
-from tests.examples.browsing import DESK, PHONE, Demo, serve_in_thread
+from tests.examples.browsing import DESK, PHONE, Demo, serve_in_thread, stop_clock
 
 SOCKETS = re.compile(r"/ws/board")
 PASSWORDS = {"rosa": "rosa reads", "walt": "walt writes", "ada": "ada administers"}
@@ -409,14 +409,13 @@ def test_waits_grow_with_full_jitter(enter: Enter) -> None:
     closing = Closing([1013] * 100)
 
     def prepare(page: Page) -> None:
-        page.clock.install()
+        stop_clock(page)
         page.add_init_script("Math.random = () => 0.9999")
         page.route_web_socket(SOCKETS, closing)
 
     rosa = enter(before=prepare)
     rosa.sign_in("rosa")
     expect(rosa.state).to_have_text("Offline")
-    rosa.page.clock.pause_at(rosa.page.evaluate("Date.now() + 120_000"))
     longest = 0
     while longest < 20:
         tried = closing.count
