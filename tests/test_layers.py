@@ -107,6 +107,7 @@ LAYERS = [
     "wsrouter.plans",
     "wsrouter.injection",
     "wsrouter.handler",
+    "wsrouter.names",
     "wsrouter.client_rooms",
     "wsrouter.payloads",
     "wsrouter.table",

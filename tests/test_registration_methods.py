@@ -525,6 +525,69 @@ def a_dependency_that_yields_under_a_coroutine_function() -> None:
     register(Chat)
 
 
+def logged(function: Callable[..., Any]) -> Any:
+    async def logging(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return logging
+
+
+@mistakes.refused("Chat.say", "*args", "functools.wraps")
+def a_method_whose_parameters_a_decorator_hides() -> None:
+    class Chat(WebSocketHandler):
+        @on("say")
+        @logged
+        async def say(self, message: Say) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_conect", "nothing calls it", "write on_connect")
+def a_hook_that_is_misspelled() -> None:
+    class Chat(WebSocketHandler):
+        async def on_conect(self) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_receive", "nothing calls it", "write on_message")
+def a_hook_as_starlette_calls_it() -> None:
+    class Chat(WebSocketHandler):
+        async def on_receive(self, text: str) -> None: ...
+
+    register(Chat)
+
+
+@mistakes.refused("Chat.on_close", "nothing calls it", "write on_disconnect")
+def a_hook_of_a_base_class_as_tornado_calls_it() -> None:
+    class Closing:
+        def on_close(self) -> None: ...
+
+    class Chat(Closing, WebSocketHandler):
+        async def on_connect(self) -> None: ...
+
+    register(Chat)
+
+
+def test_what_is_called_almost_like_a_hook_may_stand_beside_it() -> None:
+    """Names that begin with ``on_`` are one's own where the hook itself is there, or ``@on`` is above them."""
+
+    class Chat(WebSocketHandler):
+        on_topic = True
+
+        async def on_connect(self) -> None:
+            await self.on_connected()
+
+        async def on_connected(self) -> None: ...
+
+        @on("close")
+        async def on_close(self, payload: None) -> None: ...
+
+        def on_behalf_of(self) -> None: ...
+
+    register(Chat)
+
+
 @mistakes.each()
 def test_a_mistake_in_a_method_is_refused_at_once(mistake: Mistake) -> None:
     """Where the class is registered, a ConfigurationError names the class, the method and what to write instead."""

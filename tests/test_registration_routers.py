@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from dependency_injector import containers
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from starlette.routing import Route
 
 from tests.mistakes import Mistake, Mistakes, app_of, check_refused, check_refused_at_start, register
@@ -399,6 +399,35 @@ def a_route_that_is_slipped_in() -> FastAPI:
     return app_of(router)
 
 
+class Chat(WebSocketHandler):
+    async def on_message(self, text: str) -> None: ...
+
+
+class News(Chat): ...
+
+
+@late_mistakes.refused("News", "Chat, which comes first", "'/ws/{room}'", "another path")
+def two_handlers_on_one_path() -> FastAPI:
+    router = WebSocketRouter(prefix="/ws")
+    router.add_handler("/{room}", Chat)
+    router.add_handler("/{room}", News)
+    return app_of(router)
+
+
+@late_mistakes.refused("Chat", "talk, which comes first", "'/ws/chat'", "another path")
+def a_handler_on_the_path_of_a_plain_endpoint() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/ws/chat")
+    async def talk(websocket: WebSocket) -> None: ...
+
+    assert talk is not None
+    router = WebSocketRouter(prefix="/ws")
+    router.add_handler("/chat", Chat)
+    app.include_router(router)
+    return app
+
+
 @mistakes.each()
 def test_a_mistake_in_what_is_given_is_refused_at_once(mistake: Mistake) -> None:
     """Where the class is registered or the router made, a ConfigurationError names the place and what to give."""
@@ -406,6 +435,6 @@ def test_a_mistake_in_what_is_given_is_refused_at_once(mistake: Mistake) -> None
 
 
 @late_mistakes.each()
-async def test_a_route_that_comes_later_is_refused_at_start(mistake: Mistake) -> None:
-    """A route that is no handler and reaches a router after it was included is found when the application starts."""
+async def test_a_mistake_among_the_routes_is_refused_at_start(mistake: Mistake) -> None:
+    """What only shows when all routes are there is found when the application starts."""
     await check_refused_at_start(mistake)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.routing import iter_route_contexts
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -117,13 +117,26 @@ def chain_of(route: Any, table: HandlerTable) -> Chain:
 
 
 def bind_routes(routes: Sequence[BaseRoute]) -> list[Chain]:
-    """Bind every handler among the routes of an application, and return the chains."""
+    """Bind every handler among the routes of an application, and return the chains.
+
+    Raises:
+        ConfigurationError: see `Chain`; or a handler would never be reached, since another has its path.
+    """
     chains: list[Chain] = []
+    taken: dict[str, str] = {}
     for context in iter_route_contexts(routes):
         route = effective_route(context)
-        table = getattr(getattr(route, "endpoint", None), _TABLE, None)
+        if not isinstance(route, WebSocketRoute):
+            continue
+        table = getattr(route.endpoint, _TABLE, None)
         if table is not None:
+            if route.path in taken:
+                raise ConfigurationError(
+                    f"{table.cls.__qualname__}: {taken[route.path]}, which comes first, has the path {route.path!r}"
+                    " too, and would get all of its connections; give one of them another path"
+                )
             chains.append(chain_of(route, table))
+        taken.setdefault(route.path, route.name)
     return chains
 
 

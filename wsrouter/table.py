@@ -1,7 +1,7 @@
 """What a handler class declares, worked out and checked when it is registered."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
@@ -18,10 +18,11 @@ from wsrouter.client_rooms import asked, checked_patterns
 from wsrouter.codecs import Frame, Schema, dump, is_message
 from wsrouter.errors import ConfigurationError
 from wsrouter.frames import CloseInfo, checked
-from wsrouter.handler import MARK, Guard, Registration, WebSocketHandler
+from wsrouter.handler import Guard, WebSocketHandler
 from wsrouter.kinds import Kind, kind_of
 from wsrouter.limits import Limits
 from wsrouter.messages import Envelope, Message, check_type
+from wsrouter.names import check_names, registrations
 from wsrouter.options import check_instance, guard_needs, listed, sorted_middleware
 from wsrouter.payloads import check_payload, discriminated, is_open
 from wsrouter.schemas import validator
@@ -88,8 +89,8 @@ class HandlerTable:
         self.middleware, self.frame_limits = sorted_middleware(middleware, cls.__qualname__)
         self.methods: dict[str, Method] = {}
         payloads: dict[str, Any] = {}
-        _check_names(cls)
-        for name, registered in _registrations(cls).items():
+        check_names(cls)
+        for name, registered in registrations(cls).items():
             method = self._method(name, skip=2, guards=registered.guards)
             for tag, payload in self._types(method, registered.type).items():
                 if tag in self.methods:
@@ -164,12 +165,13 @@ class HandlerTable:
         function = inspect.getattr_static(self.cls, name)
         if not inspect.isfunction(function):
             raise ConfigurationError(f"{owner}: {function!r} is no method; define it with def or async def")
-        positional = [
-            parameter
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        if len(positional) < skip:
+        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+        if len([kind for kind in kinds if kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)]) < skip:
+            if inspect.Parameter.VAR_POSITIONAL in kinds:
+                raise ConfigurationError(
+                    f"{owner}: *args says nothing of what is injected; declare the parameters (in a decorator, write"
+                    " @functools.wraps(function) above the function that it returns)"
+                )
             raise ConfigurationError(
                 f"{owner}: it is called with {'self and the payload' if skip == 2 else 'self'}; declare"
                 f" {'both as its first parameters' if skip == 2 else 'that as its first parameter'}"
@@ -259,17 +261,6 @@ class HandlerTable:
         return reads, json
 
 
-def _check_names(cls: type[WebSocketHandler]) -> None:
-    """Refuse a message method or a dataclass field that takes the place of something of the handler's own."""
-    own = {"connection", *(name for name in vars(WebSocketHandler) if not name.startswith("_"))}
-    fields: Mapping[str, object] = getattr(cls, "__dataclass_fields__", {})
-    for name in sorted(own & {*fields, *_registrations(cls)}):
-        raise ConfigurationError(
-            f"{cls.__qualname__}.{name}: that name is the handler's own (self.{name}); give the field or method"
-            " another, a message type stays what it is with @on('...')"
-        )
-
-
 def _check_left_over(hook: Method, path: str) -> None:
     """Refuse parameters that other frameworks give to a hook, and that a client could fill in here with its query."""
     for parameter in hook.needs.request:
@@ -284,18 +275,6 @@ def _check_left_over(hook: Method, path: str) -> None:
                 f"{place}: a client could fill it in with its query; how the connection ended says a parameter"
                 " annotated with CloseInfo (if it is of the path or the query, mark it with Path() or Query())"
             )
-
-
-def _registrations(cls: type[WebSocketHandler]) -> Mapping[str, Registration]:
-    """Return a mapping of method name to what is registered; the innermost ``@on`` of a name rules."""
-    found: dict[str, Registration] = {}
-    for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            if hasattr(value, MARK):
-                found[name] = getattr(value, MARK)
-            elif name in found and value is None:
-                del found[name]
-    return found
 
 
 def _is_handler(cls: object) -> bool:

@@ -24,7 +24,7 @@ class RedisContract(BrokerContract):
     """Every node has a proxy of its own before a real server."""
 
     server: RedisServer
-    deadline = 1.0
+    deadline = 2.0
     notice = 5.0
     ttl = TTL
 
