@@ -1,6 +1,7 @@
 """Fixtures of every test: nothing is left running, and nothing is logged as an error unless it is meant."""
 
 import asyncio
+import gc
 import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,12 @@ EXPECTED_ERRORS = frozenset(
         "ASGI callable returned without completing handshake.",
     }
 )
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what is there for good: to look at it would stop every server for a second."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Records(logging.Handler):
