@@ -392,6 +392,27 @@ async def test_a_subscription_that_is_not_confirmed_fails_in_time(own_server: Re
         assert node.data == [b"1"]
 
 
+@pytest.mark.parametrize("late", [0.01, 0.1, 0.2])
+async def test_what_was_answered_in_time_is_read_before_it_is_missed(
+    own_server: RedisServer, opened: Open, late: float
+) -> None:
+    """Also where the loop stood still until just after the deadline: all that was asked has been answered."""
+    timeout = 0.5
+    node = await opened(own_server, timeout=timeout)
+    asked = [
+        asyncio.create_task(node.broker.subscribe("room", "room")),
+        asyncio.create_task(node.broker.publish(message("kept", b"1"), HISTORY)),
+    ]
+    for _ in range(4):
+        await asyncio.sleep(0)
+    time.sleep(timeout + late)  # noqa: ASYNC251 - it does stand still
+    await asyncio.gather(*asked)
+    for number in range(100):  # the link is the one of before
+        await node.broker.publish(message("room", b"%d" % number))
+    await eventually(lambda: len(node.data) >= 100)
+    assert node.losses == []
+
+
 async def test_many_subscriptions_at_once_outlast_a_busy_loop(own_server: RedisServer, opened: Open) -> None:
     """A loop that comes to what Redis has confirmed after the deadline takes it for confirmed."""
     node = await opened(own_server, **TIMES)

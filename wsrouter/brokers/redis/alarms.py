@@ -10,6 +10,9 @@ _LATE: Final = 0.25
 _MORE: Final = 0.5
 """Seconds that a loop has then to read."""
 
+_TURNS: Final = 0.02
+"""Seconds in which a loop that runs takes what has arrived; a timer that is due is called before that."""
+
 
 class Alarm:
     """Calls something after some seconds.
@@ -38,7 +41,8 @@ class Alarm:
         self._handle = self._loop.call_at(self._due, self._ring)
 
     def _ring(self) -> None:
-        if self._loop.time() - self._due > _LATE:
+        late = self._loop.time() - self._due
+        if late > _LATE:
             self._set(_MORE)
         else:
-            self._callback()
+            self._handle = self._loop.call_later(_TURNS + 2 * late, self._callback)
