@@ -1,7 +1,7 @@
 """Rooms, users and broadcast, from handlers, HTTP routes and plain coroutines, over real sockets."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -500,3 +500,51 @@ async def test_a_broadcast_from_another_event_loop_is_refused() -> None:
             await asyncio.to_thread(elsewhere)
         await hub.broadcast("tea", Said(text="here"))
         assert (await receive(ws))["data"] == {"text": "here"}
+
+
+CALLS: list[tuple[str, Callable[["Threaded"], Coroutine[Any, Any, None]]]] = [
+    ("send", lambda self: self.send(Said(text="hi"))),
+    ("close", lambda self: self.close(4000)),
+    ("join", lambda self: self.join("tea")),
+    ("leave", lambda self: self.leave("hall")),
+]
+
+
+class Threaded(WebSocketHandler):
+    """Does something from a thread, in a loop of its own or in that of the connection."""
+
+    async def on_connect(self) -> None:
+        await self.join("hall")
+
+    @on("own")
+    def do_in_a_loop_of_its_own(self, number: int) -> str:
+        try:
+            asyncio.run(CALLS[number][1](self))
+        except RuntimeError as refused:
+            return str(refused)
+        return "done"
+
+    @on("theirs")
+    def do_in_the_loop_of_the_connection(self, number: int) -> str:
+        anyio.from_thread.run(CALLS[number][1], self)
+        return "done"
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)), ids=[name for name, _ in CALLS])
+async def test_a_call_from_another_event_loop_is_refused(number: int) -> None:
+    """Sockets and rooms are not for several threads; from a method in a thread one comes over."""
+    hub = Hub()
+    async with serve(app_of(Threaded, hub=hub)) as server, connect(server) as ws:
+        await send(ws, "own", number, id=1)
+        answer = await receive(ws)
+        assert "another event loop" in answer["data"]
+        assert "anyio.from_thread.run" in answer["data"]
+        assert hub.rooms == {"hall": 1}
+        await send(ws, "theirs", number, id=2)
+        if CALLS[number][0] == "close":
+            assert (await close_of(ws))[0] == 4000
+        else:
+            frames = [await receive(ws)]
+            if frames[-1]["type"] == "said":
+                frames.append(await receive(ws))
+            assert frames[-1] == {"type": "$ok", "id": 2, "data": "done"}

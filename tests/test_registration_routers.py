@@ -280,6 +280,11 @@ def an_exception_handler_for_a_status() -> None:
     WebSocketRouter().exception_handler(status)
 
 
+@mistakes.refused("exception_handler(ExceptionGroup)", "one of its exceptions", "their class")
+def an_exception_handler_for_groups() -> None:
+    WebSocketRouter().exception_handler(ExceptionGroup)
+
+
 @mistakes.refused("WebSocketRouter(prefix='/ws').handler(", "Chat)", "@router.handler('/path')")
 def a_decorator_without_a_path() -> None:
     decorate: Any = WebSocketRouter(prefix="/ws").handler

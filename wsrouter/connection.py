@@ -1,5 +1,6 @@
 """One socket: what users see of it, and the same as sessions and the hub have it."""
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from wsrouter.codecs import Codec, Frame
 from wsrouter.frames import CloseInfo, Send
 from wsrouter.limits import Limits
 from wsrouter.messages import Message
+from wsrouter.tasks import check_loop
 from wsrouter.writer import Owner, Writer
 
 _NOWHERE: Final[frozenset[str]] = frozenset()
@@ -116,7 +118,7 @@ class Connection(ABC):
 
         Raises:
             TypeError: it is nothing of that kind.
-            RuntimeError: the connection is not accepted yet.
+            RuntimeError: the connection is not accepted yet, or lives in another event loop.
         """
 
     @abstractmethod
@@ -129,6 +131,7 @@ class Connection(ABC):
 
         Raises:
             ValueError: an endpoint may not send that code.
+            RuntimeError: the connection lives in another event loop.
         """
 
 
@@ -146,7 +149,7 @@ class ServerConnection(Writer, Connection):
         owner: see `Writer`.
     """
 
-    __slots__ = ("__weakref__", "_encode", "_http", "_scope", "began", "id", "joined", "raw", "subprotocol")
+    __slots__ = ("__weakref__", "_encode", "_http", "_loop", "_scope", "began", "id", "joined", "raw", "subprotocol")
 
     def __init__(
         self,
@@ -168,6 +171,7 @@ class ServerConnection(Writer, Connection):
         self.joined: frozenset[str] = _NOWHERE
         self._scope = scope
         self._encode = encode
+        self._loop = asyncio.get_running_loop()
         self._http: HTTPConnection | None = None
 
     def __repr__(self) -> str:
@@ -196,11 +200,21 @@ class ServerConnection(Writer, Connection):
         return 0 if self._outbox is None else self._outbox.bytes
 
     async def send(self, message: Any) -> None:
+        self.check_loop()
         await self.write(self._encode(message))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
+        self.check_loop()
         self.start_close(code, reason)
         await self.flushed()
+
+    def check_loop(self) -> None:
+        """Check that the caller runs in the event loop of the connection.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        check_loop(self._loop, "this connection lives")
 
     def encode(self, message: Any) -> Frame:
         """Return the frame of a message for this client."""

@@ -217,7 +217,7 @@ class Hub:
                 be, or the room has as many members (``conflict``).
             ConfigurationError: a raw handler in a room that speaks the envelope, or the other way round; ``presence``
                 for a room that has none.
-            RuntimeError: the connection is not accepted yet, or of another hub.
+            RuntimeError: the connection is not accepted yet, is of another hub, or lives in another event loop.
             ValueError: ``presence`` is no JSON, or too large.
             BrokerError: what connects processes did not answer; it is no member.
         """

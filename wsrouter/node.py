@@ -20,6 +20,7 @@ from wsrouter.recovering import Recoveries
 from wsrouter.replay import caught_up, replay
 from wsrouter.rules import RoomOptions
 from wsrouter.subscriptions import Subscriptions
+from wsrouter.tasks import check_loop
 
 
 class Node:
@@ -106,11 +107,8 @@ class Node:
             ConfigurationError: the hub was not started, and its broker connects processes.
             BrokerError: other processes did not get it, or may not have.
         """
-        if (self.connections or self._names) and self._loop is not asyncio.get_running_loop():
-            raise RuntimeError(
-                "the connections of this hub live in another event loop: from a thread call it with"
-                " anyio.from_thread.run or asyncio.run_coroutine_threadsafe"
-            )
+        if self.connections or self._names:
+            check_loop(self._loop, "the connections of this hub live")
         await self.start()
         history = self._options(publication.name).history if publication.target == "room" else None
         try:
@@ -180,7 +178,9 @@ class Node:
             WebSocketError: it is being made one already (``conflict``).
             ValueError: ``meta`` is no JSON, or too large.
             BrokerError: what connects processes did not answer; it is no member.
+            RuntimeError: it is called in another event loop than that of the connections.
         """
+        connection.check_loop()
         options = self._options(room)
         if options.presence:
             device_of(connection.user_id, meta or {})  # raises before anything has changed
@@ -216,8 +216,10 @@ class Node:
 
     async def leave(self, connection: Connection, room: str) -> None:
         """End a membership, or a join that is under way."""
-        self.joining.leave(connection, room)
         member = self.connections.get(connection.id)
+        if member is not None:
+            member.check_loop()
+        self.joining.leave(connection, room)
         if member is not None and room in member.joined:
             member.joined -= {room}
             self.rooms.discard(room, member)

@@ -141,6 +141,11 @@ class WebSocketRouter(APIRouter):
             raise ConfigurationError(
                 f"{self._owner}.exception_handler({exception!r}): expected an exception class, such as LookupError"
             )
+        if issubclass(exception, ExceptionGroup):
+            raise ConfigurationError(
+                f"{self._owner}.exception_handler({exception.__name__}): of a group, one of its exceptions is answered;"
+                " register for their class"
+            )
 
         def register(function: FunctionT) -> FunctionT:
             self._layer.exception_handlers[exception] = exception_handler_needs(function, self._owner)

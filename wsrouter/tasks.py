@@ -261,3 +261,20 @@ async def within(timeout: float, coro: Coroutine[Any, Any, T]) -> T:
 async def first_of(tasks: "Iterable[asyncio.Task[Any]]") -> None:
     """Wait until one of some tasks has ended."""
     await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)
+
+
+def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
+    """Check that the caller runs where connections live; sockets are not for several threads.
+
+    Args:
+        loop: where that is.
+        what: the subject of the error's text.
+
+    Raises:
+        RuntimeError: it runs in another event loop.
+    """
+    if loop is not asyncio.get_running_loop():
+        raise RuntimeError(
+            f"{what} in another event loop: from a thread call it with anyio.from_thread.run or"
+            " asyncio.run_coroutine_threadsafe"
+        )
