@@ -572,8 +572,15 @@ def a_hook_of_a_base_class_as_tornado_calls_it() -> None:
 def test_what_is_called_almost_like_a_hook_may_stand_beside_it() -> None:
     """Names that begin with ``on_`` are one's own where the hook itself is there, or ``@on`` is above them."""
 
+    class Raising:
+        def __get__(self, instance: object, owner: object) -> None:
+            raise LookupError
+
+    @dataclass
     class Chat(WebSocketHandler):
-        on_topic = True
+        told: str = ""
+        on_open: Callable[..., Any] = logged
+        on_receive = Raising()
 
         async def on_connect(self) -> None:
             await self.on_connected()

@@ -1,5 +1,6 @@
 """What the names of a handler's methods and fields say, and which of them say nothing."""
 
+import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final
@@ -41,7 +42,9 @@ def check_names(cls: type[WebSocketHandler]) -> None:
         )
     missing = [hook for hook in _HOOKS if getattr(cls, hook) is getattr(WebSocketHandler, hook)]
     for name in dir(cls):
-        if not name.startswith("on_") or name in own or name in registered or not callable(getattr(cls, name)):
+        if not name.startswith("on_") or name in {*own, *fields, *registered}:
+            continue
+        if not inspect.isfunction(inspect.getattr_static(cls, name)):
             continue
         for meant in {_ELSEWHERE.get(name), *get_close_matches(name, _HOOKS, 1, 0.9)}.intersection(missing):
             raise ConfigurationError(
