@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.envelopes import app_of, client_of, close_of, receive, send
 from tests.support import Server, connect, eventually, serve
-from wsrouter import Connection, Hub, Limits, Message, WebSocketHandler, on
+from wsrouter import Connection, Hub, Limits, Message, RoomOptions, WebSocketHandler, on
 from wsrouter.stats import HubStats
 
 
@@ -502,16 +502,11 @@ async def test_a_broadcast_from_another_event_loop_is_refused() -> None:
         assert (await receive(ws))["data"] == {"text": "here"}
 
 
-CALLS: list[tuple[str, Callable[["Threaded"], Coroutine[Any, Any, None]]]] = [
-    ("send", lambda self: self.send(Said(text="hi"))),
-    ("close", lambda self: self.close(4000)),
-    ("join", lambda self: self.join("tea")),
-    ("leave", lambda self: self.leave("hall")),
-]
-
-
 class Threaded(WebSocketHandler):
     """Does something from a thread, in a loop of its own or in that of the connection."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
 
     async def on_connect(self) -> None:
         await self.join("hall")
@@ -530,11 +525,27 @@ class Threaded(WebSocketHandler):
         return "done"
 
 
+async def ask_who_is_there(self: Threaded) -> None:
+    await self.hub.presence("hall")
+
+
+CALLS: list[tuple[str, Callable[[Threaded], Coroutine[Any, Any, None]]]] = [
+    ("send", lambda self: self.send(Said(text="hi"))),
+    ("close", lambda self: self.close(4000)),
+    ("join", lambda self: self.join("tea")),
+    ("leave", lambda self: self.leave("hall")),
+    ("join again", lambda self: self.join("hall", presence={"n": 2})),
+    ("disconnect", lambda self: self.hub.disconnect_user("ada")),
+    ("presence", ask_who_is_there),
+]
+
+
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=[name for name, _ in CALLS])
 async def test_a_call_from_another_event_loop_is_refused(number: int) -> None:
     """Sockets and rooms are not for several threads; from a method in a thread one comes over."""
-    hub = Hub()
+    hub = Hub(rooms={"hall": RoomOptions(presence=True)})
     async with serve(app_of(Threaded, hub=hub)) as server, connect(server) as ws:
+        assert (await receive(ws))["type"] == "$presence"
         await send(ws, "own", number, id=1)
         answer = await receive(ws)
         assert "another event loop" in answer["data"]
@@ -544,7 +555,20 @@ async def test_a_call_from_another_event_loop_is_refused(number: int) -> None:
         if CALLS[number][0] == "close":
             assert (await close_of(ws))[0] == 4000
         else:
-            frames = [await receive(ws)]
-            if frames[-1]["type"] == "said":
-                frames.append(await receive(ws))
-            assert frames[-1] == {"type": "$ok", "id": 2, "data": "done"}
+            while (frame := await receive(ws))["type"] != "$ok":
+                assert frame["type"] in ("said", "$presence_diff")
+            assert frame == {"type": "$ok", "id": 2, "data": "done"}
+
+
+async def test_a_connection_that_is_closed_has_no_loop_to_be_called_in() -> None:
+    """To close it again does nothing, in whatever loop."""
+    kept: list[Connection] = []
+
+    class Kept(WebSocketHandler):
+        async def on_connect(self) -> None:
+            kept.append(self.connection)
+
+    async with serve(app_of(Kept)) as server, connect(server) as ws:
+        await ws.close()
+        await eventually(lambda: kept[0].closed is not None)
+        await asyncio.to_thread(lambda: asyncio.run(kept[0].close()))

@@ -16,7 +16,7 @@ from tests.envelopes import close_of, receive
 from tests.nodes import Node, Said, log_in, nodes_on
 from tests.redis_server import RedisServer, serve_redis
 from tests.support import eventually
-from wsrouter import BrokerError
+from wsrouter import BrokerError, Hub
 from wsrouter.brokers.redis import RedisBroker
 from wsrouter.guards import ConnectionLimit
 
@@ -103,6 +103,14 @@ async def test_what_is_there_without_faults(server: RedisServer) -> None:
         assert await close_of(one) == (4409, "replaced by another connection")
         await a.hub.disconnect_user("bob")
         assert (await close_of(other))[0] == 4403
+
+
+async def test_a_hub_without_connections_is_not_for_other_event_loops(server: RedisServer) -> None:
+    """What connects processes lives in the loop that started it: a thread is told so, and does not wait for ever."""
+    async with Hub(RedisBroker(server.url)) as hub:
+        with pytest.raises(RuntimeError, match=r"another event loop: .* anyio\.from_thread\.run"):
+            await asyncio.to_thread(lambda: asyncio.run(asyncio.wait_for(hub.broadcast(FEED, Said(n=1)), 5)))
+        await hub.broadcast(FEED, Said(n=1))
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen", "flushed"])

@@ -542,7 +542,7 @@ def a_method_whose_parameters_a_decorator_hides() -> None:
     register(Chat)
 
 
-@mistakes.refused("Chat.on_conect", "nothing calls it", "write on_connect")
+@mistakes.refused("Chat.on_conect", "no connection calls it", "write on_connect")
 def a_hook_that_is_misspelled() -> None:
     class Chat(WebSocketHandler):
         async def on_conect(self) -> None: ...
@@ -550,7 +550,7 @@ def a_hook_that_is_misspelled() -> None:
     register(Chat)
 
 
-@mistakes.refused("Chat.on_receive", "nothing calls it", "write on_message")
+@mistakes.refused("Chat.on_receive", "no connection calls it", "write on_message")
 def a_hook_as_starlette_calls_it() -> None:
     class Chat(WebSocketHandler):
         async def on_receive(self, text: str) -> None: ...
@@ -558,19 +558,47 @@ def a_hook_as_starlette_calls_it() -> None:
     register(Chat)
 
 
-@mistakes.refused("Chat.on_close", "nothing calls it", "write on_disconnect")
+@mistakes.refused("Chat.on_close", "no connection calls it", "write on_disconnect")
 def a_hook_of_a_base_class_as_tornado_calls_it() -> None:
-    class Closing:
+    class Closing(WebSocketHandler):
         def on_close(self) -> None: ...
 
-    class Chat(Closing, WebSocketHandler):
+    class Chat(Closing):
         async def on_connect(self) -> None: ...
 
     register(Chat)
 
 
-def test_what_is_called_almost_like_a_hook_may_stand_beside_it() -> None:
-    """Names that begin with ``on_`` are one's own where the hook itself is there, or ``@on`` is above them."""
+@mistakes.refused("Chat.on_connect", "*args", "functools.wraps")
+def a_hook_whose_parameters_a_decorator_hides() -> None:
+    class Chat(WebSocketHandler):
+        @logged
+        async def on_connect(self, socket: WebSocket) -> None: ...
+
+    register(Chat)
+
+
+class Observer:
+    """Of somebody else's, who calls what it has."""
+
+    def on_close(self) -> None: ...
+
+    def on_disconect(self) -> None: ...
+
+
+def test_what_is_called_almost_like_a_hook_may_be_ones_own() -> None:
+    """Where the hook itself is there or ``@on`` is above it, in mixins, and where it is another word."""
+
+    class Watching(Observer, WebSocketHandler):
+        def on_close(self) -> None: ...
+
+        def on_reconnect(self) -> None: ...
+
+        def on_connected(self) -> None: ...
+
+        def on_messages(self) -> None: ...
+
+    register(Watching)
 
     class Raising:
         def __get__(self, instance: object, owner: object) -> None:

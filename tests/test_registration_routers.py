@@ -8,11 +8,14 @@ from typing import Annotated, Any, Generic, TypeVar
 import pytest
 from dependency_injector import containers
 from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
-from starlette.routing import Route
+from fastapi.routing import APIWebSocketRoute
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from tests.mistakes import Mistake, Mistakes, app_of, check_refused, check_refused_at_start, register
 from wsrouter import ConfigurationError, Connection, Hub, Limits, WebSocketHandler, WebSocketRouter
 from wsrouter.guards import AllowOrigins
+from wsrouter.testing import WebSocketTestClient
 
 mistakes, late_mistakes = Mistakes(), Mistakes()
 
@@ -417,6 +420,44 @@ def two_handlers_on_one_path() -> FastAPI:
     router.add_handler("/{room}", Chat)
     router.add_handler("/{room}", News)
     return app_of(router)
+
+
+@late_mistakes.refused("News", "Chat, which comes first", "'/ws/{room}'", "another path")
+def two_handlers_on_one_path_with_other_names_in_it() -> FastAPI:
+    router = WebSocketRouter(prefix="/ws")
+    router.add_handler("/{room}", Chat)
+    router.add_handler("/{place}", News)
+    return app_of(router)
+
+
+@late_mistakes.refused("Chat", "'/ws/chat' is there twice", "include its router once")
+def a_router_that_is_included_twice() -> FastAPI:
+    router = WebSocketRouter(prefix="/ws")
+    router.add_handler("/chat", Chat)
+    return app_of(router, router)
+
+
+class OfVersion(APIWebSocketRoute):
+    """A route that some connections go past."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return Match.NONE, {}
+
+
+async def test_a_route_that_chooses_for_itself_may_come_first() -> None:
+    """It does not get all connections of its path."""
+    app = FastAPI()
+    app.router.routes.append(OfVersion("/chat", endpoint))
+    router = WebSocketRouter()
+    router.add_handler("/chat", Chat)
+    router.add_handler("/{number:int}", Chat)
+    router.add_handler("/{room}", News)
+    app.include_router(router)
+    app.include_router(router, prefix="/other")
+    async with WebSocketTestClient(app) as client:
+        for path in ("/chat", "/5", "/tea", "/other/chat"):
+            async with client.connect(path):
+                pass
 
 
 @late_mistakes.refused("Chat", "talk, which comes first", "'/ws/chat'", "another path")

@@ -209,12 +209,13 @@ class ServerConnection(Writer, Connection):
         await self.flushed()
 
     def check_loop(self) -> None:
-        """Check that the caller runs in the event loop of the connection.
+        """Check that the caller runs in the event loop of the connection, while it is open.
 
         Raises:
             RuntimeError: it does not.
         """
-        check_loop(self._loop, "this connection lives")
+        if self.closed is None:
+            check_loop(self._loop, "this connection lives")
 
     def encode(self, message: Any) -> Frame:
         """Return the frame of a message for this client."""

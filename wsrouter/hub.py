@@ -153,6 +153,7 @@ class Hub:
         Raises:
             TypeError: the id is no text, or the message no `Message`.
             BrokerError: connections to other processes did not get it, or may not have.
+            RuntimeError: it is called in another event loop than that of the hub.
         """
         if not isinstance(cast(object, message), Message):
             raise TypeError(f"send a Message to a user, not {type(message).__name__}")
@@ -172,7 +173,9 @@ class Hub:
             TypeError: the id is no text.
             ValueError: an endpoint may not send that code, or the reason has a lone surrogate.
             BrokerError: connections to other processes were not closed, or may not have been. Those to this one were.
+            RuntimeError: it is called in another event loop than that of the hub.
         """
+        self.node.check_loop()
         if not is_close_code(code):
             raise ValueError(f"disconnect_user(code={code}): no endpoint may send that close code; use 3000 to 4999")
         reason.encode()
@@ -187,8 +190,10 @@ class Hub:
         Raises:
             BrokerError: the room has no member on this process, and the broker does not answer.
             ConfigurationError: the room has no presence; or the hub was not started, and its broker connects processes.
+            RuntimeError: it is called in another event loop than that of the hub.
         """
         self._check_presence(room, f"presence({room!r})")
+        self.node.check_loop()
         return await self.node.presence(room)
 
     async def join(
@@ -225,13 +230,14 @@ class Hub:
             return
         if presence is not None:
             self._check_presence(room, f"join({room!r}, presence=...)")
-        if room in connection.rooms:
-            if presence is not None:
-                self.node.change(connection, room, presence)
-            return
         known = self.node.connections.get(connection.id)
         if known is None:
             raise RuntimeError("A connection joins rooms of the hub of its router, once it is accepted: in on_connect")
+        known.check_loop()
+        if room in known.joined:
+            if presence is not None:
+                self.node.change(known, room, presence)
+            return
         limits = known.limits
         check_name(room, limits)
         if len(known.joined) + self.node.joining.rooms(known) >= limits.rooms:

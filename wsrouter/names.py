@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Final
 
 from wsrouter.errors import ConfigurationError
@@ -10,7 +10,7 @@ from wsrouter.handler import MARK, Registration, WebSocketHandler
 
 _HOOKS: Final = ("on_connect", "on_message", "on_disconnect", "on_join")
 _ELSEWHERE: Final = {"on_receive": "on_message", "on_open": "on_connect", "on_close": "on_disconnect"}
-"""Mapping of what Starlette, Tornado and browsers call a hook to what it is called here."""
+"""Mapping of what Starlette, Tornado and websocket-client call a hook to what it is called here."""
 
 
 def registrations(cls: type[WebSocketHandler]) -> Mapping[str, Registration]:
@@ -41,13 +41,20 @@ def check_names(cls: type[WebSocketHandler]) -> None:
             " another, a message type stays what it is with @on('...')"
         )
     missing = [hook for hook in _HOOKS if getattr(cls, hook) is getattr(WebSocketHandler, hook)]
-    for name in dir(cls):
-        if not name.startswith("on_") or name in {*own, *fields, *registered}:
+    handlers = [base for base in cls.__mro__ if issubclass(base, WebSocketHandler)]
+    theirs = {name for base in cls.__mro__ if base not in handlers for name in vars(base)}
+    for name in sorted({name for base in handlers for name, value in vars(base).items() if inspect.isfunction(value)}):
+        if name in {*own, *fields, *registered, *theirs}:
             continue
-        if not inspect.isfunction(inspect.getattr_static(cls, name)):
-            continue
-        for meant in {_ELSEWHERE.get(name), *get_close_matches(name, _HOOKS, 1, 0.9)}.intersection(missing):
-            raise ConfigurationError(
-                f"{cls.__qualname__}.{name}: nothing calls it; write {meant}, or @on above it if it is for messages"
-                " (or give it a name that does not begin with on_)"
-            )
+        for meant in {_ELSEWHERE.get(name), *(hook for hook in _HOOKS if _is_misspelled(name, hook))}:
+            if meant in missing:
+                raise ConfigurationError(
+                    f"{cls.__qualname__}.{name}: no connection calls it; write {meant}, or @on above it if it is for"
+                    " messages (or give it another name)"
+                )
+
+
+def _is_misspelled(name: str, hook: str) -> bool:
+    """Whether a name is most likely to be a hook's; ``on_connected`` and ``on_reconnect`` are words of their own."""
+    near = abs(len(name) - len(hook)) <= 1 and hook not in name
+    return near and SequenceMatcher(None, name, hook).ratio() >= 0.9

@@ -55,13 +55,12 @@ class Node:
         self._started = False
         self._starting: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._started_in: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
         """Start, if nobody did yet."""
         async with self._lock():
-            if not self._started:
-                await self.broker.start(self.id, self, self._grace)
-                self._started = True
+            await self._start()
             self._entered += 1
 
     async def aclose(self) -> None:
@@ -95,9 +94,23 @@ class Node:
             return
         self.check_started()
         async with self._lock():
-            if not self._started:
-                await self.broker.start(self.id, self, self._grace)
-                self._started = True
+            await self._start()
+
+    async def _start(self) -> None:
+        if not self._started:
+            await self.broker.start(self.id, self, self._grace)
+            self._started, self._started_in = True, asyncio.get_running_loop()
+
+    def check_loop(self) -> None:
+        """Check that the caller runs in the event loop of the connections, and of what connects processes.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        if self.connections or self._names:
+            check_loop(self._loop, "the connections of this hub live")
+        elif self._started and not self.broker.local:
+            check_loop(self._started_in, "this hub was started")
 
     async def publish(self, publication: Publication) -> None:
         """Hand a publication to the broker, and give the loop back where much waits to be written.
@@ -107,8 +120,7 @@ class Node:
             ConfigurationError: the hub was not started, and its broker connects processes.
             BrokerError: other processes did not get it, or may not have.
         """
-        if self.connections or self._names:
-            check_loop(self._loop, "the connections of this hub live")
+        self.check_loop()
         await self.start()
         history = self._options(publication.name).history if publication.target == "room" else None
         try:
@@ -178,9 +190,7 @@ class Node:
             WebSocketError: it is being made one already (``conflict``).
             ValueError: ``meta`` is no JSON, or too large.
             BrokerError: what connects processes did not answer; it is no member.
-            RuntimeError: it is called in another event loop than that of the connections.
         """
-        connection.check_loop()
         options = self._options(room)
         if options.presence:
             device_of(connection.user_id, meta or {})  # raises before anything has changed

@@ -1,11 +1,12 @@
 """The routes of an application: how one serves a handler, and which routers it is under."""
 
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -87,6 +88,9 @@ def _application(chain: Chain, route: Any) -> ASGIApp:
     return application
 
 
+_PARAMETER_NAME: Final = re.compile(r"\{[a-zA-Z_][a-zA-Z0-9_]*")
+"""As Starlette has it, which finds a route whatever its parameters are called."""
+
 _chains: "dict[int, tuple[weakref.ref[Any], Chain]]" = {}
 
 
@@ -120,24 +124,34 @@ def bind_routes(routes: Sequence[BaseRoute]) -> list[Chain]:
     """Bind every handler among the routes of an application, and return the chains.
 
     Raises:
-        ConfigurationError: see `Chain`; or a handler would never be reached, since another has its path.
+        ConfigurationError: see `Chain`; or a handler would never be reached, since another route has its path.
     """
     chains: list[Chain] = []
-    taken: dict[str, str] = {}
+    taken: dict[str, WebSocketRoute] = {}
     for context in iter_route_contexts(routes):
         route = effective_route(context)
         if not isinstance(route, WebSocketRoute):
             continue
         table = getattr(route.endpoint, _TABLE, None)
+        path = _PARAMETER_NAME.sub("{", route.path)
         if table is not None:
-            if route.path in taken:
-                raise ConfigurationError(
-                    f"{table.cls.__qualname__}: {taken[route.path]}, which comes first, has the path {route.path!r}"
-                    " too, and would get all of its connections; give one of them another path"
-                )
+            if path in taken:
+                raise ConfigurationError(f"{table.cls.__qualname__}: {_why_unreached(route, taken[path])}")
             chains.append(chain_of(route, table))
-        taken.setdefault(route.path, route.name)
+        if type(route).matches is WebSocketRoute.matches or type(route).matches is APIWebSocketRoute.matches:
+            taken.setdefault(path, route)
     return chains
+
+
+def _why_unreached(route: WebSocketRoute, first: WebSocketRoute) -> str:
+    if first.endpoint is route.endpoint:
+        return (
+            f"the path {route.path!r} is there twice, and the first one gets all connections; include its router once"
+        )
+    return (
+        f"{first.name}, which comes first, has the path {first.path!r} too, and would get all of its connections; give"
+        " one of them another path"
+    )
 
 
 def check_only_handlers(router: APIRouter, owner: str) -> None:

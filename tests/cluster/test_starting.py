@@ -43,8 +43,8 @@ async def test_a_process_starts_without_redis(tmp_path: Path) -> None:
             await asyncio.sleep(1.5)  # it tries to come back, and says nothing more
             assert not await is_ready(node)
     finally:
-        node.stop()
         redis.kill()
+        node.stop()
     log = node.log.read_text()
     assert log.count(" is down: ") == 4, log  # before each start, after the last kill, and when it leaves
 
@@ -60,8 +60,8 @@ async def test_a_wrong_password_is_told(tmp_path: Path) -> None:
         assert not await is_ready(node)
         await asyncio.sleep(1)
     finally:
-        node.stop()
         redis.kill()
+        node.stop()
     log = node.log.read_text()
     assert 1 <= log.count("can't be used: user and password are not right") <= 2, log
     assert "another-secret" not in log

@@ -131,6 +131,43 @@ async def test_an_alarm_waits_for_a_loop_that_stood_still() -> None:
     assert time.monotonic() - begin < 2
 
 
+async def test_an_alarm_waits_for_a_loop_that_stood_still_while_it_read() -> None:
+    """Also where it stands still a second time, just after the alarm was due."""
+    rung: list[str] = []
+    Alarm(0.05, lambda: rung.append("alarm"))
+    time.sleep(0.06)  # noqa: ASYNC251 - it does stand still
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert rung == []
+    asyncio.get_running_loop().call_later(0.1, rung.append, "ready")
+    time.sleep(0.6)  # noqa: ASYNC251
+    await eventually(lambda: len(rung) == 2)
+    assert rung == ["ready", "alarm"]
+
+
+async def test_an_alarm_rings_in_a_loop_that_always_stands_still() -> None:
+    """It is put off three times at most."""
+    rung: list[float] = []
+    begin = time.monotonic()
+    Alarm(0.05, lambda: rung.append(time.monotonic() - begin))
+    while not rung and time.monotonic() - begin < 20:
+        time.sleep(0.4)  # noqa: ASYNC251
+        await asyncio.sleep(0)
+    assert 0 < rung[0] < 6
+
+
+async def test_an_alarm_that_is_due_can_be_cancelled() -> None:
+    rung: list[str] = []
+    cancelled = Alarm(0.05, lambda: rung.append("cancelled"))
+    time.sleep(0.1)  # noqa: ASYNC251
+    for _ in range(4):
+        await asyncio.sleep(0)  # it is due, and lets the loop read
+    cancelled.cancel()
+    Alarm(0.2, lambda: rung.append("alarm"))
+    await eventually(lambda: rung != [])
+    assert rung == ["alarm"]
+
+
 async def test_what_is_kept_up_is_sent_again_and_again() -> None:
     """Each at its own pace, sooner where it failed, and not any more once it is released."""
     sent: list[bytes] = []
