@@ -550,6 +550,14 @@ def a_hook_that_is_misspelled() -> None:
     register(Chat)
 
 
+@mistakes.refused("Chat.onconnect", "no connection calls it", "write on_connect")
+def a_hook_without_its_underscore() -> None:
+    class Chat(WebSocketHandler):
+        async def onconnect(self) -> None: ...
+
+    register(Chat)
+
+
 @mistakes.refused("Chat.on_receive", "no connection calls it", "write on_message")
 def a_hook_as_starlette_calls_it() -> None:
     class Chat(WebSocketHandler):
@@ -597,6 +605,10 @@ def test_what_is_called_almost_like_a_hook_may_be_ones_own() -> None:
         def on_connected(self) -> None: ...
 
         def on_messages(self) -> None: ...
+
+        def to_message(self) -> None: ...
+
+        def do_disconnect(self) -> None: ...
 
     register(Watching)
 

@@ -56,5 +56,5 @@ def check_names(cls: type[WebSocketHandler]) -> None:
 
 def _is_misspelled(name: str, hook: str) -> bool:
     """Whether a name is most likely to be a hook's; ``on_connected`` and ``on_reconnect`` are words of their own."""
-    near = abs(len(name) - len(hook)) <= 1 and hook not in name
+    near = name.startswith("on") and abs(len(name) - len(hook)) <= 1 and hook not in name
     return near and SequenceMatcher(None, name, hook).ratio() >= 0.9

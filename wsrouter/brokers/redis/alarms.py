@@ -13,7 +13,6 @@ _MORE: Final = 0.5
 _TURNS: Final = 0.02
 """Seconds in which a loop that runs takes what has arrived; a timer that is due is called before that."""
 
-
 _MOST: Final = 3
 """How often it is put off: a loop that always stands still comes to no end of it."""
 
