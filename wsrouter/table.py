@@ -166,12 +166,12 @@ class HandlerTable:
         if not inspect.isfunction(function):
             raise ConfigurationError(f"{owner}: {function!r} is no method; define it with def or async def")
         kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-        if inspect.Parameter.VAR_POSITIONAL in kinds:
-            raise ConfigurationError(
-                f"{owner}: *args says nothing of what is injected; declare the parameters (in a decorator, write"
-                " @functools.wraps(function) above the function that it returns)"
-            )
         if len([kind for kind in kinds if kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)]) < skip:
+            if inspect.Parameter.VAR_POSITIONAL in kinds:
+                raise ConfigurationError(
+                    f"{owner}: *args says nothing of what is injected; declare the parameters (in a decorator, write"
+                    " @functools.wraps(function) above the function that it returns)"
+                )
             raise ConfigurationError(
                 f"{owner}: it is called with {'self and the payload' if skip == 2 else 'self'}; declare"
                 f" {'both as its first parameters' if skip == 2 else 'that as its first parameter'}"
