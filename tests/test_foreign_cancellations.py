@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 
 from tests.envelopes import app_of, client_of, close_of, receive, send
@@ -27,6 +27,24 @@ async def group() -> AsyncIterator[asyncio.TaskGroup]:
         yield tasks
 
 
+class Fatal(BaseException):
+    """No failure of a message: what ends more than that, as `SystemExit` does."""
+
+
+def noting(app: ASGIApp, raised: list[BaseException]) -> ASGIApp:
+    """Note what an application raises; only `Fatal`, which would end the tests too, goes no further."""
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except BaseException as exc:
+            raised.append(exc)
+            if not isinstance(exc, Fatal):
+                raise
+
+    return around
+
+
 async def test_a_task_group_of_the_connection_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """The client hears that something went wrong, not that the server stops, and the server of no cancellation."""
     left: list[CloseInfo] = []
@@ -43,26 +61,13 @@ async def test_a_task_group_of_the_connection_that_fails(caplog: pytest.LogCaptu
             left.append(close)
 
     raised: list[BaseException] = []
-    app = app_of(Working)
-
-    async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except BaseException as exc:
-            raised.append(exc)
-            raise
-
-    async with serve(around) as server, connect(server) as ws:
+    async with serve(noting(app_of(Working), raised)) as server, connect(server) as ws:
         await send(ws, "work")
         assert await close_of(ws) == (1011, "internal error")
         await eventually(lambda: bool(left) and bool(logged(caplog)))
     assert (left[0].code, left[0].by) == (1011, "server")
     assert logged(caplog) == [ExceptionGroup]
     assert raised == []
-
-
-class Fatal(BaseException):
-    """No failure of a message: what ends more than that, as `SystemExit` does."""
 
 
 async def test_what_is_no_exception_reaches_the_server() -> None:
@@ -78,15 +83,7 @@ async def test_what_is_no_exception_reaches_the_server() -> None:
         async def on_disconnect(self, close: CloseInfo) -> None:
             left.append(close)
 
-    app = app_of(Ending)
-
-    async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except Fatal as exc:
-            raised.append(exc)
-
-    async with serve(around) as server, connect(server) as ws:
+    async with serve(noting(app_of(Ending), raised)) as server, connect(server) as ws:
         await send(ws, "end")
         assert (await close_of(ws))[0] == 1012
         await eventually(lambda: bool(raised))

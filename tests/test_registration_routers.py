@@ -414,20 +414,21 @@ class Chat(WebSocketHandler):
 class News(Chat): ...
 
 
-@late_mistakes.refused("News", "Chat, which comes first", "'/ws/{room}'", "another path")
-def two_handlers_on_one_path() -> FastAPI:
+def chat_and_news_on(second: str) -> FastAPI:
     router = WebSocketRouter(prefix="/ws")
     router.add_handler("/{room}", Chat)
-    router.add_handler("/{room}", News)
+    router.add_handler(second, News)
     return app_of(router)
+
+
+@late_mistakes.refused("News", "Chat, which comes first", "'/ws/{room}'", "another path")
+def two_handlers_on_one_path() -> FastAPI:
+    return chat_and_news_on("/{room}")
 
 
 @late_mistakes.refused("News", "Chat, which comes first", "'/ws/{room}'", "another path")
 def two_handlers_on_one_path_with_other_names_in_it() -> FastAPI:
-    router = WebSocketRouter(prefix="/ws")
-    router.add_handler("/{room}", Chat)
-    router.add_handler("/{place}", News)
-    return app_of(router)
+    return chat_and_news_on("/{place}")
 
 
 @late_mistakes.refused("Chat", "'/ws/chat' is there twice", "include its router once")

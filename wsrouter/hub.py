@@ -35,8 +35,7 @@ class Hub:
             back, to any process; 15 by default. All processes need the same.
 
     Raises:
-        ConfigurationError: the broker is none, ``rooms`` has something else in it, or ``presence_grace`` is no number
-            from zero up.
+        ConfigurationError: the broker is none, ``rooms`` has other things in it, or ``presence_grace`` is below 0.
     """
 
     def __init__(
@@ -193,7 +192,6 @@ class Hub:
             RuntimeError: it is called in another event loop than that of the hub.
         """
         self._check_presence(room, f"presence({room!r})")
-        self.node.check_loop()
         return await self.node.presence(room)
 
     async def join(
@@ -214,8 +212,7 @@ class Hub:
             since: in a room with history: how far the client has read it. It gets exactly what it missed, or is told
                 that it can't (``$joined`` with ``recovered`` false). In other rooms it says nothing, and no ``$joined``
                 comes: a position is what a client has sent, and must not be able to fail a join.
-            presence: what others see of this connection besides the id of its user, in a room with presence; at most
-                1 KiB of JSON. Joining again with another changes it.
+            presence: what others see of it beside its user, at most 1 KiB of JSON; joining again with other changes it.
 
         Raises:
             WebSocketError: the name is empty or too long (``invalid``), the connection is in as many rooms as it may
@@ -254,7 +251,11 @@ class Hub:
         await self.node.join(known, room, since, presence)
 
     async def leave(self, connection: Connection, room: str) -> None:
-        """End a membership, or a join that is under way; nothing happens if there is none."""
+        """End a membership, or a join that is under way; nothing happens if there is none.
+
+        Raises:
+            RuntimeError: the connection lives in another event loop.
+        """
         await self.node.leave(connection, room)
 
     def _check_presence(self, room: str, call: str) -> None:

@@ -215,7 +215,9 @@ class Node:
 
         Raises:
             BrokerError: no member is here, and the broker does not answer.
+            RuntimeError: it is called in another event loop than that of the connections.
         """
+        self.check_loop()
         await self.start()
         return await self.attendance.members(room)
 
@@ -225,7 +227,7 @@ class Node:
             self.attendance.change(connection, room, meta)
 
     async def leave(self, connection: Connection, room: str) -> None:
-        """End a membership, or a join that is under way."""
+        """End a membership, or a join that is under way; see `Hub.leave`."""
         member = self.connections.get(connection.id)
         if member is not None:
             member.check_loop()
